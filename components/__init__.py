@@ -1,0 +1,37 @@
+"""The catalog: every component of kfp-custody, importable by name and loaded only when asked for.
+
+Example:
+    from kfp_custody.components import mask_pii, train_model
+
+Nothing is imported eagerly: inside a KFP task `kfp.dsl` has no `component` decorator, so a body that imports
+its own logic through this package would otherwise die at import.
+"""
+
+from importlib import import_module
+from typing import Any
+
+# The one list of rooms: component function -> folder. The first function of a room owns its component.yaml.
+CATALOG: dict[str, str] = {
+    "mask_pii": "pii_masking",
+    "attest_dataset": "data_attestation",
+    "train_model": "model_training",
+    "sign_model": "artifact_signing",
+    "check_drift": "drift_detection",
+    "enforce_policy": "policy_gate",
+    "refuse": "policy_gate",
+    "deploy_model": "seldon_deployment",
+}
+
+__all__ = list(CATALOG)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    """Load a component on first use (PEP 562)."""
+    if name not in CATALOG:
+        raise AttributeError(f"module {__name__!r} has no component {name!r}; it has {', '.join(sorted(CATALOG))}")
+    return getattr(import_module(f"{__name__}.{CATALOG[name]}.component"), name)
+
+
+def __dir__() -> list[str]:
+    """Names for tab completion."""
+    return sorted([*CATALOG, "CATALOG"])

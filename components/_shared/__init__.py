@@ -1,0 +1,1 @@
+"""What several rooms need; no KFP import but in artifacts.py."""

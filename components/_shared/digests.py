@@ -1,0 +1,213 @@
+"""The identity of a tree of files: a `SHA256SUMS` listing and its SHA-256.
+
+The listing is what `sha256sum` prints for every file of the tree, sorted by name; its digest is in-toto's `dirHash1`
+(https://github.com/in-toto/attestation/blob/main/spec/v1/digest_set.md) and binds names as well as contents.
+Nothing is ignored. What could make two trees look alike or a reader walk elsewhere is refused: symbolic links, special
+files, empty trees, names that are not UTF-8, not in normal form C, or hold a newline or a backslash.
+"""
+
+import hashlib
+import os
+import re
+import stat
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused
+
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+_WORKERS = 2  # hashlib releases the GIL; more threads gained nothing on spinning or network volumes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a tree: its relative name, SHA-256 (hex) and size in bytes (0 when read from a listing)."""
+
+    name: str
+    sha256: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All files of a tree, sorted by the bytes of their names."""
+
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def text(self) -> bytes:
+        """The `SHA256SUMS` file: `sha256sum -c` accepts it."""
+        return "".join(f"{entry.sha256}  {entry.name}\n" for entry in self.entries).encode()
+
+    @cached_property
+    def sha256(self) -> str:
+        """The identity of the tree: SHA-256 (hex) of the listing."""
+        return sha256_bytes(self.text)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all files together."""
+        return sum(entry.size for entry in self.entries)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of `data` in lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file in lower-case hex, without following a symbolic link.
+
+    Raises:
+        OSError: the file cannot be read, or is a symbolic link.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_tree(root: Path) -> Listing:
+    """Hash every file of a tree (or one file, listed under its own name).
+
+    Raises:
+        InputRefused: nothing there, no file, a symbolic link or special file, or a name that cannot be listed.
+        OSError: a file cannot be read.
+    """
+    found = _walk(root)
+    if not found:
+        raise InputRefused(
+            "The tree holds no file, so there is nothing to identify.",
+            evidence=f"{root.name}/: 0 files",
+            remedy="Check the step that should have written it.",
+        )
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        sums = list(pool.map(sha256_file, (path for _, path, _ in found)))
+    entries = (Entry(name, digest, size) for (name, _, size), digest in zip(found, sums, strict=True))
+    return Listing(tuple(sorted(entries, key=lambda entry: entry.name.encode())))
+
+
+def read_listing(data: bytes, source: str) -> Listing:
+    """Read a `SHA256SUMS` file strictly: exactly what `list_tree` would have written, sorted, no name twice.
+
+    Raises:
+        EvidenceInvalid: any other form, an absolute name, or a name that climbs with `..`.
+    """
+    entries = []
+    try:
+        lines = data.decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise _bad_listing(source, "it is not UTF-8") from error
+    if lines.pop() != "" or not lines:
+        raise _bad_listing(source, "it is empty or its last line is cut off")
+    for number, line in enumerate(lines, 1):
+        match = _LINE.fullmatch(line)
+        if match is None or _name_fault(match[2]) or any(p in ("", ".", "..") for p in match[2].split("/")):
+            raise _bad_listing(source, f"line {number} is no '<sha256>  <relative name>'")
+        entries.append(Entry(match[2], match[1]))
+    names = [entry.name.encode() for entry in entries]
+    if any(first >= second for first, second in zip(names, names[1:], strict=False)):
+        raise _bad_listing(source, "its names are not sorted or not unique")
+    return Listing(tuple(entries))
+
+
+def require_same(expected: Listing, actual: Listing, artifact: str) -> None:
+    """Refuse a tree that is not the expected one, naming the first file that differs.
+
+    Raises:
+        EvidenceInvalid: the digests differ; the message names the artifact, the files and both digests.
+    """
+    if expected.sha256 == actual.sha256:
+        return
+    raise EvidenceInvalid(
+        f"{artifact}: the bytes are not those that were signed for.",
+        evidence=f"{artifact} expected sha256:{expected.sha256}, found sha256:{actual.sha256}; "
+        + "; ".join(_differences(expected, actual)),
+        remedy="Do not use this artifact. Find out who changed it, then run the pipeline again from the raw data.",
+    )
+
+
+def _differences(expected: Listing, actual: Listing) -> list[str]:
+    before = {entry.name: entry.sha256 for entry in expected.entries}
+    after = {entry.name: entry.sha256 for entry in actual.entries}
+    changed = [
+        f"changed {name!r} (expected {before[name]}, found {after[name]})"
+        for name in before
+        if name in after and before[name] != after[name]
+    ]
+    removed = [f"missing {name!r}" for name in before if name not in after]
+    added = [f"unexpected {name!r}" for name in after if name not in before]
+    found = changed + removed + added
+    return found[:3] + ([f"and {len(found) - 3} more"] if len(found) > 3 else [])
+
+
+def _walk(root: Path) -> list[tuple[str, Path, int]]:
+    """Return (relative name, path, size) of every regular file below `root`, or refuse what is not one."""
+    try:
+        status = root.lstat()
+    except FileNotFoundError as error:
+        raise InputRefused(
+            "The tree is not there.",
+            evidence=f"{root.name!a} does not exist",
+            remedy="Check the step that should have written it.",
+        ) from error
+    if stat.S_ISREG(status.st_mode):
+        return [(_checked(root.name), root, status.st_size)]
+    if not stat.S_ISDIR(status.st_mode):
+        raise _not_regular(root.name)
+    found: list[tuple[str, Path, int]] = []
+    pending = [(root, "")]
+    while pending:
+        folder, prefix = pending.pop()
+        with os.scandir(folder) as scan:
+            children = list(scan)
+            if not children and prefix:
+                raise _not_regular(prefix)  # no listing can bind an empty folder
+            for child in children:
+                name = _checked(prefix + child.name)
+                if child.is_dir(follow_symlinks=False):
+                    pending.append((Path(child.path), f"{name}/"))
+                elif child.is_file(follow_symlinks=False):
+                    found.append((name, Path(child.path), child.stat(follow_symlinks=False).st_size))
+                else:  # also every symbolic link
+                    raise _not_regular(name)
+    return found
+
+
+def _name_fault(name: str) -> str | None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    if _FORBIDDEN.search(name):
+        return "it holds a control character or a backslash"
+    if unicodedata.normalize("NFC", name) != name:
+        return "it is not in Unicode normal form C, so another file system may rename it"
+    return None
+
+
+def _checked(name: str) -> str:
+    fault = _name_fault(name)
+    if fault:
+        raise InputRefused(
+            "A file name cannot be listed safely.", evidence=f"{name!a}: {fault}", remedy="Rename the file."
+        )
+    return name
+
+
+def _not_regular(name: str) -> InputRefused:
+    return InputRefused(
+        "The tree holds a symbolic link, a special file or an empty folder; no listing can bind these.",
+        evidence=f"{name!a} is not a regular file or a folder with files",
+        remedy="Replace a link with a copy of the file that it points to; remove the rest.",
+    )
+
+
+def _bad_listing(source: str, why: str) -> EvidenceInvalid:
+    return EvidenceInvalid(
+        "A SHA256SUMS listing is malformed.",
+        evidence=f"{source}: {why}",
+        remedy="Use the listing that was written with the evidence; a different one cannot be trusted.",
+    )

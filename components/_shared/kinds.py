@@ -1,0 +1,42 @@
+"""The kinds of evidence: what a stage may say, and how its statement is recognised.
+
+| kind | predicate | told apart by |
+|---|---|---|
+| attest-dataset, train-model | https://slsa.dev/provenance/v1 | buildDefinition.buildType |
+| mask-pii, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| sign-model | https://model_signing/signature/v1.0 | the predicate |
+| enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
+"""
+
+from dataclasses import dataclass
+
+PROVENANCE = "https://slsa.dev/provenance/v1"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
+OPENSSF_MODEL = "https://model_signing/signature/v1.0"
+
+SPEC = "https://kfp-custody.github.io/spec"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of evidence: its name in trust files and policies, its predicate, its own type URI."""
+
+    name: str
+    predicate_type: str
+
+    @property
+    def type_uri(self) -> str:
+        """The buildType or custody_test of statements of this kind, and the id of the stage that makes them."""
+        return f"{SPEC}/{self.name}/v1"
+
+
+MASKING = Kind("mask-pii", TEST_RESULT)
+ATTESTATION = Kind("attest-dataset", PROVENANCE)
+TRAINING = Kind("train-model", PROVENANCE)
+MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
+DRIFT = Kind("check-drift", TEST_RESULT)
+DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
+DECISION = Kind("enforce-policy", VERIFICATION_SUMMARY)
+
+KINDS = {kind.name: kind for kind in (MASKING, ATTESTATION, TRAINING, MODEL_SIGNATURE, DRIFT, DECISION, DEPLOYMENT)}

@@ -1,0 +1,266 @@
+"""Listings: what sha256sum prints, strictly read, and nothing that could make two trees look alike."""
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import unicodedata
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kfp_custody.components._shared.digests import (
+    Entry,
+    Listing,
+    list_tree,
+    read_listing,
+    require_same,
+    sha256_bytes,
+    sha256_file,
+)
+from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused
+
+A, B = "a" * 64, "b" * 64
+
+
+def test_the_identity_is_what_the_shell_computes(tmp_path: Path) -> None:
+    """in-toto's dirHash1, by coreutils."""
+    names = [
+        "z",
+        "a b",
+        "B",
+        "é/ü.txt",
+        "é.txt",
+        "a/b/c",
+        "a-b",
+        "a.b",
+        "日本",
+        "😀",
+        "\ufb01",
+        "-x",
+        "'q\"",
+        ".git/HEAD",
+        "$x",
+    ]
+    for number, name in enumerate(names):
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_bytes(b"x" * number)
+    listing = list_tree(tmp_path / "tree")
+    files = r"find . -type f | cut -c3- | LC_ALL=C sort | xargs -d '\n' sha256sum --"
+    shell = f"cd {shlex.quote(str(tmp_path / 'tree'))} && {files}"
+    assert subprocess.run(["sh", "-c", shell], capture_output=True, check=True).stdout == listing.text
+    assert listing.sha256 == hashlib.sha256(listing.text).hexdigest()
+    assert listing.size == sum(range(len(names)))
+    (tmp_path / "SHA256SUMS").write_bytes(listing.text)
+    subprocess.run(["sha256sum", "--strict", "--quiet", "-c", "../SHA256SUMS"], cwd=tmp_path / "tree", check=True)
+    assert [(e.name, e.sha256) for e in read_listing(listing.text, "x").entries] == [
+        (e.name, e.sha256) for e in listing.entries
+    ]
+
+
+def test_one_file_is_listed_under_its_name(tmp_path: Path) -> None:
+    (tmp_path / "month.parquet").write_bytes(b"rows")
+    assert list_tree(tmp_path / "month.parquet").entries == (Entry("month.parquet", sha256_bytes(b"rows"), 4),)
+
+
+def test_names_count_as_well_as_contents(tmp_path: Path) -> None:
+    for folder, name in (("one", "model.pkl"), ("two", "model.pkm")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(b"x")
+    assert list_tree(tmp_path / "one").sha256 != list_tree(tmp_path / "two").sha256
+
+
+def link_to_file(tree: Path) -> None:
+    (tree / "link").symlink_to("data")
+
+
+def link_instead_of_file(tree: Path) -> None:
+    shutil.copy(tree / "data", tree.parent / "elsewhere")
+    (tree / "data").unlink()
+    (tree / "data").symlink_to(tree.parent / "elsewhere")
+
+
+def link_to_folder(tree: Path) -> None:
+    (tree / "link").symlink_to("/etc")
+
+
+def broken_link(tree: Path) -> None:
+    (tree / "link").symlink_to("nothing")
+
+
+def fifo(tree: Path) -> None:
+    os.mkfifo(tree / "pipe")
+
+
+def empty_subfolder(tree: Path) -> None:
+    (tree / "part" / "empty").mkdir(parents=True)
+
+
+def only_empty_subfolder(tree: Path) -> None:
+    (tree / "data").unlink()
+    (tree / "empty").mkdir()
+
+
+def named(name: bytes) -> object:
+    def add(tree: Path) -> None:
+        with open(os.fsencode(tree) + b"/" + name, "wb") as file:
+            file.write(b"x")
+
+    return add
+
+
+REFUSED_TREES = [
+    (link_to_file, "'link' is not a regular file"),
+    (link_instead_of_file, "'data' is not a regular file"),
+    (link_to_folder, "'link' is not a regular file"),
+    (broken_link, "'link' is not a regular file"),
+    (fifo, "'pipe' is not a regular file"),
+    (empty_subfolder, "'part/empty/' is not a regular file or a folder with files"),
+    (only_empty_subfolder, "'empty/' is not a regular file or a folder with files"),
+    (named(b"caf\xe9"), r"caf\\udce9': it is not UTF-8"),
+    (named(unicodedata.normalize("NFD", "é").encode()), r"'e\\u0301': it is not in Unicode normal form C"),
+    (named(b"a\nb"), r"'a\\nb': it holds a control character or a backslash"),
+    (named(b"a\rb"), r"'a\\rb': it holds a control character or a backslash"),
+    (named(b"a\\b"), r"it holds a control character or a backslash"),
+    (named(b"\x1b[2J"), r"'\\x1b\[2J': it holds a control character"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), REFUSED_TREES)
+def test_what_a_listing_cannot_bind_is_refused(tmp_path: Path, spoil: object, said: str) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "data").write_bytes(b"rows")
+    assert list_tree(tree).entries
+    spoil(tree)  # type: ignore[operator]
+    with pytest.raises(InputRefused, match=said) as refusal:
+        list_tree(tree)
+    assert refusal.value.remedy
+    assert str(refusal.value).isascii()
+
+
+def test_an_empty_tree_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(InputRefused, match="tree/: 0 files"):
+        list_tree(tmp_path / "tree")
+
+
+def test_a_tree_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match="'tree' does not exist"):
+        list_tree(tmp_path / "tree")
+
+
+def test_a_root_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "data").write_bytes(b"rows")
+    (tmp_path / "tree").symlink_to("real")
+    with pytest.raises(InputRefused, match="'tree' is not a regular file"):
+        list_tree(tmp_path / "tree")
+
+
+def test_hashing_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"rows")
+    (tmp_path / "link").symlink_to("data")
+    assert sha256_file(tmp_path / "data") == hashlib.sha256(b"rows").hexdigest()
+    with pytest.raises(OSError, match="symbolic link"):
+        sha256_file(tmp_path / "link")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "it is empty or its last line is cut off"),
+        (b"\n", "line 1 is no"),
+        (f"{A}  a".encode(), "last line is cut off"),
+        (f"{A}  a\n{B}  b".encode(), "last line is cut off"),
+        (f"{A}  a\n{B[:40]}".encode(), "last line is cut off"),
+        (f"{A}  a\n{B[:40]}\n".encode(), "line 2 is no"),
+        (f"{A}  a\r\n".encode(), "line 1 is no"),
+        (f"{A} a\n".encode(), "line 1 is no"),
+        (f"{A} *a\n".encode(), "line 1 is no"),
+        (f"\\{A}  a\\nb\n".encode(), "line 1 is no"),
+        (f"{A}  ../a\n".encode(), "line 1 is no"),
+        (f"{A}  a/../b\n".encode(), "line 1 is no"),
+        (f"{A}  ./a\n".encode(), "line 1 is no"),
+        (f"{A}  /etc/passwd\n".encode(), "line 1 is no"),
+        (f"{A}  a//b\n".encode(), "line 1 is no"),
+        (f"{A}  a/\n".encode(), "line 1 is no"),
+        (f"{A}  ..\n".encode(), "line 1 is no"),
+        (f"{A}  a\\b\n".encode(), "line 1 is no"),
+        (f"{A}  a\x00b\n".encode(), "line 1 is no"),
+        (f"{A}  e\u0301\n".encode(), "line 1 is no"),
+        (f"{A.upper()}  a\n".encode(), "line 1 is no"),
+        (f"{A[:-1]}  a\n".encode(), "line 1 is no"),
+        (f"{A}a  a\n".encode(), "line 1 is no"),
+        (f"{A}  a\n\n{B}  b\n".encode(), "line 2 is no"),
+        (f"# comment\n{A}  a\n".encode(), "line 1 is no"),
+        (f"{A}  a\n{B}  a\n".encode(), "not sorted or not unique"),
+        (f"{A}  a\n{A}  a\n".encode(), "not sorted or not unique"),
+        (f"{A}  b\n{B}  a\n".encode(), "not sorted or not unique"),
+        (f"{A}  \ufb01\n{B}  \U0001f600\n{B}  z\n".encode(), "not sorted or not unique"),
+        (A.encode() + b"  caf\xe9\n", "it is not UTF-8"),
+        ("\ufeff".encode() + f"{A}  a\n".encode(), "line 1 is no"),
+    ],
+)
+def test_a_listing_of_any_other_form_is_refused(text: bytes, said: str) -> None:
+    with pytest.raises(EvidenceInvalid, match=said) as refusal:
+        read_listing(text, "evidence/SHA256SUMS")
+    assert "evidence/SHA256SUMS" in refusal.value.evidence
+
+
+def listed(**files: str) -> Listing:
+    return Listing(tuple(Entry(name, digest) for name, digest in sorted(files.items())))
+
+
+def test_the_same_tree_is_the_same() -> None:
+    require_same(listed(a=A, b=B), listed(a=A, b=B), "dataset")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (listed(a=A, b=A), f"changed 'b' (expected {B}, found {A})"),
+        (listed(a=A), "missing 'b'"),
+        (listed(a=A, b=B, c=A), "unexpected 'c'"),
+        (listed(a=A, c=B), "missing 'b'; unexpected 'c'"),
+        (listed(c=A, d=A, e=A), "missing 'a'; missing 'b'; unexpected 'c'; and 2 more"),
+    ],
+)
+def test_a_difference_names_the_artifact_the_file_and_both_digests(found: Listing, said: str) -> None:
+    expected = listed(a=A, b=B)
+    with pytest.raises(EvidenceInvalid, match=r"^masked dataset:") as refusal:
+        require_same(expected, found, "masked dataset")
+    assert said in refusal.value.evidence
+    assert f"expected sha256:{expected.sha256}, found sha256:{found.sha256}" in refusal.value.evidence
+
+
+def clean(name: str) -> bool:
+    parts = name.split("/")
+    return unicodedata.normalize("NFC", name) == name and not any(part in ("", ".", "..") for part in parts)
+
+
+LETTERS = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\\")
+NAMES = st.lists(st.text(LETTERS, min_size=1, max_size=8), min_size=1, max_size=3).map("/".join).filter(clean)
+DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(NAMES, DIGESTS, min_size=1, max_size=8))
+def test_reading_gives_what_was_listed(files: dict[str, str]) -> None:
+    entries = (Entry(name, digest) for name, digest in files.items())
+    listing = Listing(tuple(sorted(entries, key=lambda entry: entry.name.encode())))
+    assert read_listing(listing.text, "x") == listing
+
+
+@settings(deadline=None)
+@given(st.dictionaries(NAMES, DIGESTS, min_size=1, max_size=3), st.integers(0, 500), st.binary(max_size=3))
+def test_there_is_one_way_to_write_a_listing(files: dict[str, str], at: int, junk: bytes) -> None:
+    """Whatever is accepted is byte for byte what its entries would be written as."""
+    text = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())).encode()
+    spoilt = text[: at % len(text)] + junk + text[at % len(text) + len(junk) :]
+    with suppress(EvidenceInvalid):
+        assert read_listing(spoilt, "x").text == spoilt
