@@ -1,0 +1,161 @@
+"""Masking a dataset: chunk by chunk through the policy's operators and the residual check, then signed evidence.
+
+Nothing is published before the last chunk passed: the masked directory appears by one rename, after its evidence.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from securesystemslib.signer import Signer
+
+from kfp_custody.components._shared.digests import Listing, list_tree, require_same
+from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused, Misconfigured
+from kfp_custody.components._shared.evidence import MASKING, test_result, write_evidence
+from kfp_custody.components._shared.files import atomic_directory, write_atomic
+from kfp_custody.components._shared.keys import is_sha256
+from kfp_custody.components._shared.settings import Settings
+from kfp_custody.components.pii_masking.chunks import ChunkMasker
+from kfp_custody.components.pii_masking.detection import Detector
+from kfp_custody.components.pii_masking.operators import output_type
+from kfp_custody.components.pii_masking.policy import Policy, Rule, load_policy
+from kfp_custody.components.pii_masking.pseudonyms import read_masking_key
+from kfp_custody.components.pii_masking.reporting import CHECKS, MaskingReport, TextCounts
+from kfp_custody.components.pii_masking.tables import ROW_GROUP, ParquetSink, open_source
+
+_LOG = logging.getLogger("kfp_custody.pii_masking")
+_READ_AS_TEXT = frozenset({"drop", "redact", "replace", "mask", "hmac", "free_text"})
+
+
+@dataclass(frozen=True)
+class MaskingResult:
+    """What was masked: the digest of the tree, metadata for the artifact (flat) and numbers for the metrics."""
+
+    sha256: str
+    rows: int
+    metadata: Mapping[str, str | float]
+    metrics: Mapping[str, float]
+
+
+def mask_dataset(
+    data: Path,
+    masked: Path,
+    evidence: Path,
+    report: Path,
+    run_id: str,
+    policy: str,
+    expected_sha256: str,
+    signer: Signer,
+    settings: Settings,
+    *,
+    chunk_rows: int = ROW_GROUP,
+    workers: int | None = None,
+) -> MaskingResult:
+    """Mask a Parquet or CSV dataset and leave signed evidence.
+
+    Args:
+        data: A file, or a directory of files with the same columns.
+        masked: The directory to make, with `data.parquet`.
+        evidence: The evidence directory to make.
+        report: The HTML file to write.
+        run_id: The pipeline run.
+        policy: Name of a shipped policy, or path of a YAML file.
+        expected_sha256: Listing digest that the data must have; empty means that it is only recorded.
+        signer: Signs the evidence.
+        settings: Names the masking key.
+        chunk_rows: Rows masked at a time; the output does not depend on it.
+        workers: Processes for free text, None for one a processor; the output does not depend on it.
+
+    Raises:
+        InputRefused: The data cannot be read, does not fit the policy, or personal data was left in the result.
+        EvidenceInvalid: The data is not the expected one, or changed while it was read.
+        Misconfigured: Policy, key or detector are unusable.
+        OSError: A file cannot be read or written.
+    """
+    given = load_policy(policy)
+    raw = _identified(data, expected_sha256)
+    source = open_source(data, {rule.column: kind for rule in given.rules if (kind := _read_type(rule))})
+    rules = given.for_columns(source.schema.names, data.name)
+    schema = _masked_schema(rules, source.schema)
+    key = read_masking_key(settings.masking_key) if rules.keyed else None
+    with Detector(rules, workers) as detector, atomic_directory(masked) as partial:
+        chunks = ChunkMasker(rules, key, detector)
+        with ParquetSink(partial / "data.parquet", schema) as sink:
+            for chunk in source.chunks(chunk_rows):
+                sink.write(chunks.mask(chunk).cast(schema))
+                _LOG.info("masked %d rows", chunks.tally.rows)
+        if not chunks.tally.rows:
+            raise InputRefused(
+                "The raw data has no rows.", evidence=f"{data.name}: 0 rows", remedy="Check the step that made it."
+            )
+        require_same(raw, list_tree(data), "raw dataset")
+        subject = list_tree(partial)
+        findings = MaskingReport(
+            policy=rules,
+            given=source.schema,
+            masked=schema,
+            raw_sha256=raw.sha256,
+            raw_bytes=raw.size,
+            masked_sha256=subject.sha256,
+            key_id=key.key_id if key else "",
+            tally=chunks.tally,
+            texts={name: TextCounts(text.changed, dict(text.counts)) for name, text in chunks.free_text.items()},
+            detector=detector.facts,
+        )
+        statement = test_result(
+            MASKING,
+            subject,
+            result="PASSED",
+            run_id=run_id,
+            configuration=findings.configuration(),
+            passed=CHECKS,
+            metrics=findings.metrics(),
+            coverage={"checked": chunks.tally.compared, "skipped": chunks.tally.too_short, "errors": 0},
+        )
+        write_evidence(evidence, statement, signer, subject, findings.json())
+        write_atomic(report, findings.html().encode())
+    return MaskingResult(subject.sha256, chunks.tally.rows, findings.metadata(), findings.metrics())
+
+
+def _identified(data: Path, expected: str) -> Listing:
+    """Hash the raw data, and compare it with the digest that it must have."""
+    if expected and not is_sha256(expected):
+        raise Misconfigured(
+            "The expected digest of the raw data is no SHA-256.",
+            evidence=f"{len(expected)} characters; 64 lower-case hex digits are needed",
+            remedy="Use the SHA-256 of the data's SHA256SUMS listing, or leave the parameter empty.",
+        )
+    listing = list_tree(data)
+    if expected and listing.sha256 != expected:
+        raise EvidenceInvalid(
+            "raw dataset: this is not the data that the pipeline was told to mask.",
+            evidence=f"raw dataset expected sha256:{expected}, found sha256:{listing.sha256}",
+            remedy="Find out who changed the data; when the change is right, pin the new digest.",
+        )
+    return listing
+
+
+def _read_type(rule: Rule) -> str | None:
+    """Return the type that a CSV column is read as, None for the type its first block shows."""
+    if rule.type is None and (rule.operator in _READ_AS_TEXT or "prefix" in rule.options):
+        return "string"  # a number would lose the leading zeros of a postal code
+    return rule.type
+
+
+def _masked_schema(rules: Policy, given: pa.Schema) -> pa.Schema:
+    types = {rule.column: output_type(rule, given.field(rule.column).type) for rule in rules.rules}
+    fields = [pa.field(name, kind) for name, kind in types.items() if kind is not None]
+    if not fields:
+        raise Misconfigured(
+            "The masking policy drops every column.", evidence=f"policy {rules.name!r}", remedy="Keep at least one."
+        )
+    for rule in rules.rules:
+        if absent := [name for name in rule.refers_to if name not in types]:
+            raise InputRefused(
+                "A masking rule needs a column that the data does not have.",
+                evidence=f"{rule.column!r} refers to {', '.join(map(repr, absent))}",
+                remedy="Provide the column, or change the rule.",
+            )
+    return pa.schema(fields)
