@@ -1,0 +1,1 @@
+"""Attest a dataset: what it is, by digest, signed."""
