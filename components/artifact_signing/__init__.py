@@ -1,0 +1,1 @@
+"""Sign a model in the OpenSSF model signing format."""
