@@ -1,0 +1,123 @@
+"""A dataset of Parquet files, read one column at a time so that memory does not grow with the number of columns."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kfp_custody.components._shared.errors import InputRefused
+from kfp_custody.components.drift_detection.distances import Floats
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one dataset. `role` (reference or current) is what messages call it."""
+
+    role: str
+    files: "tuple[pq.ParquetFile, ...]"
+
+    @cached_property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(file.metadata.num_rows for file in self.files)
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Kind of each column: number, boolean, text, time, null (no value at all) or other."""
+        return {field.name: _kind(field.type) for field in self.files[0].schema_arrow}
+
+    def numbers(self, name: str) -> Floats:
+        """Return a number or boolean column as float64 of shape (rows,), NaN where it is missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = self._read(name)
+        if pa.types.is_boolean(column.type):
+            column = pc.cast(column, pa.int8())
+        return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+    def texts(self, name: str) -> "pa.ChunkedArray":
+        """Return a column as text; a boolean becomes `true` or `false`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        return pc.cast(self._read(name), pa.large_string())
+
+    def _read(self, name: str) -> "pa.ChunkedArray":
+        import pyarrow as pa
+
+        try:
+            # By name, not by place: reading `a` also brings a column called `a.b`.
+            return pa.concat_tables([file.read([name]).select([name]) for file in self.files]).column(0)
+        except (pa.ArrowException, ValueError) as error:
+            raise unreadable(self.role, f"column {name!r} ({type(error).__name__})") from error
+
+
+def open_columns(root: Path, names: list[str], role: str) -> Columns:
+    """Open the Parquet files of a dataset whose bytes were verified.
+
+    Args:
+        root: The dataset's directory, or one Parquet file.
+        names: Relative names of its files, from the verified listing.
+        role: What messages call it.
+
+    Raises:
+        InputRefused: no Parquet file, unreadable, no rows, a column name used twice, or files that differ in columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = [root / name if root.is_dir() else root for name in names if name.endswith(".parquet")]
+    try:
+        columns = Columns(role, tuple(pq.ParquetFile(path) for path in paths))
+    except (pa.ArrowException, ValueError) as error:
+        raise unreadable(role, f"not readable as Parquet ({type(error).__name__})") from error
+    if not columns.files:
+        raise unreadable(role, f"{len(names)} files, none of them named *.parquet")
+    schemas = [file.schema_arrow.remove_metadata() for file in columns.files]
+    if any(not schema.equals(schemas[0]) for schema in schemas):
+        raise unreadable(role, "its Parquet files differ in their columns")
+    if len(set(schemas[0].names)) != len(schemas[0].names):
+        raise unreadable(role, "a column name is used twice")
+    if columns.rows == 0:
+        raise unreadable(role, "0 rows")
+    return columns
+
+
+def sample_rows(rows: int, wanted: int) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    """Return the sorted positions of a random sample that is the same for the same number of rows."""
+    if rows <= wanted:
+        return np.arange(rows, dtype=np.int64)
+    return np.sort(np.random.default_rng(rows).choice(rows, wanted, replace=False))
+
+
+def unreadable(role: str, why: str) -> InputRefused:
+    """Return the refusal of a dataset that cannot be compared."""
+    return InputRefused(
+        f"The {role} dataset cannot be compared.",
+        evidence=f"{role} dataset: {why}",
+        remedy="Give the dataset that mask_pii wrote, with at least one row and the columns that the model takes.",
+    )
+
+
+def _kind(kind: "pa.DataType") -> str:
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return "number"
+    if types.is_boolean(kind):
+        return "boolean"
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "text"
+    if types.is_temporal(kind):
+        return "time"
+    return "null" if types.is_null(kind) else "other"

@@ -1,0 +1,66 @@
+"""The component check_drift: its contract; the work is in stage.py."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Input, Metrics, Output
+
+from kfp_custody.components._shared.artifacts import (
+    DatasetAttestation,
+    MaskedDataset,
+    SignedModel,
+    TestResult,
+    TrainingProvenance,
+)
+from kfp_custody.components._shared.images import image
+
+
+@dsl.component(base_image=image("drift_detection"), install_kfp_package=False)
+def check_drift(
+    reference: Input[MaskedDataset],
+    current: Input[MaskedDataset],
+    attestation: Input[DatasetAttestation],
+    current_masking: Input[TestResult],
+    provenance: Input[TrainingProvenance],
+    model: Input[SignedModel],
+    evidence: Output[TestResult],
+    report: Output[HTML],
+    evidently_report: Output[HTML],
+    metrics: Output[Metrics],
+    run_id: str,
+    label: str = "is_fraud",
+    thresholds: str = "default",
+) -> str:
+    """Compare current data, and the scores it gets, with the data the model was trained on.
+
+    Args:
+        reference: The masked dataset that the model was trained on.
+        current: The masked dataset to judge.
+        attestation: Attestation of the reference dataset.
+        current_masking: Masking evidence of the current dataset.
+        provenance: Training provenance of the model.
+        model: The signed model; its features are compared and it scores both sides.
+        run_id: The pipeline run; all evidence must belong to it.
+        label: Name of the label column, compared when both sides have it.
+        thresholds: Name of thresholds that ship with the room, or the path of a thresholds file in the image.
+
+    Returns:
+        evidence: Signed test result about the current dataset, with report.json.
+        report: Every feature with its measures and noise floors, worst first.
+        evidently_report: Evidently's own report over a sample.
+        metrics: Share of drifted features, largest distances, drift of scores and label.
+        Output: PASSED, WARNED or FAILED.
+    """
+    from pathlib import Path
+
+    from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.settings import load_settings
+    from kfp_custody.components.drift_detection.stage import Inputs, Outputs, run
+
+    with boundary():
+        inputs = (Path(part.path) for part in (reference, current, attestation, current_masking, provenance, model))
+        outputs = (Path(part.path) for part in (evidence, report, evidently_report))
+        outcome = run(
+            Inputs(*inputs), Outputs(*outputs), load_settings(), run_id=run_id, label=label, thresholds=thresholds
+        )
+    metrics.metadata.update(outcome.metrics)
+    evidence.metadata["verdict"] = outcome.verdict
+    return outcome.verdict

@@ -1,0 +1,1 @@
+"""The thresholds that ship with the room, one YAML file a name."""
