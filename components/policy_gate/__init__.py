@@ -1,0 +1,1 @@
+"""Verify everything, evaluate the policy, sign a decision."""
