@@ -1,0 +1,1 @@
+"""What runs inside the model server: the repository that verifies, the runtime that loads, and the launcher."""
