@@ -1,0 +1,1 @@
+"""The reference pipeline: card transactions from raw file to verified serving, with the data to try it on."""
