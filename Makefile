@@ -50,8 +50,11 @@ check: $(READY)  ## lint, format, types, import contracts, generated files
 compile: $(READY)  ## write component.yaml, pipeline.yaml and the generated parts of the READMEs
 	$(BIN)/python scripts/compile.py
 
-bench: $(READY)  ## run every benchmark; results in build/bench
+bench: $(READY) build/demo/summary.json  ## run every benchmark; results in build/bench
 	for bench in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do $(BIN)/python "$$bench"; done
+
+build/demo/summary.json:
+	$(MAKE) demo
 
 lock: $(READY)  ## resolve the dependencies anew, with hashes
 	$(BIN)/uv pip compile pyproject.toml --extra local --group dev --generate-hashes --no-emit-index-url \

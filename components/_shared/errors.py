@@ -91,6 +91,12 @@ def boundary() -> Iterator[None]:
             yield
         except OSError as error:
             raise from_os_error(error) from error
+        except ModuleNotFoundError as error:
+            raise Misconfigured(
+                "A library that this stage needs is not installed.",
+                evidence=str(error),
+                remedy="Run the stage in its own image, or install its extra: pip install 'kfp-custody[local]'.",
+            ) from error
         except MemoryError as error:
             raise Misconfigured(
                 "The task ran out of memory.", evidence="MemoryError", remedy="Give the task a higher memory limit."

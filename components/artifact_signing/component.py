@@ -31,8 +31,9 @@ def sign_model(
 
     from kfp_custody.components._shared.errors import boundary
     from kfp_custody.components._shared.settings import load_settings
-    from kfp_custody.components.artifact_signing.signing import sign
 
     with boundary():
+        from kfp_custody.components.artifact_signing.signing import sign
+
         done = sign(Path(model.path), Path(provenance.path), Path(signed.path), run_id, load_settings())
         signed.metadata.update(done.metadata())

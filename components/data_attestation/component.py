@@ -31,8 +31,9 @@ def attest_dataset(
 
     from kfp_custody.components._shared.errors import boundary
     from kfp_custody.components._shared.settings import load_settings
-    from kfp_custody.components.data_attestation.attestation import attest
 
     with boundary():
+        from kfp_custody.components.data_attestation.attestation import attest
+
         done = attest(Path(dataset.path), Path(masking.path), Path(attestation.path), run_id, load_settings())
         attestation.metadata.update(done.metadata())

@@ -53,9 +53,10 @@ def check_drift(
 
     from kfp_custody.components._shared.errors import boundary
     from kfp_custody.components._shared.settings import load_settings
-    from kfp_custody.components.drift_detection.stage import Inputs, Outputs, run
 
     with boundary():
+        from kfp_custody.components.drift_detection.stage import Inputs, Outputs, run
+
         inputs = (Path(part.path) for part in (reference, current, attestation, current_masking, provenance, model))
         outputs = (Path(part.path) for part in (evidence, report, evidently_report))
         outcome = run(

@@ -53,9 +53,10 @@ def train_model(
     from pathlib import Path
 
     from kfp_custody.components._shared.errors import boundary
-    from kfp_custody.components.model_training.training import Outputs, Parameters, train
 
     with boundary():
+        from kfp_custody.components.model_training.training import Outputs, Parameters, train
+
         outputs = Outputs(Path(model.path), Path(provenance.path), Path(tensorboard.path), Path(report.path))
         parameters = Parameters(label, time_column, algorithm, trainer, seed, test_share)
         trained = train(Path(dataset.path), Path(attestation.path), outputs, parameters, run_id)

@@ -40,9 +40,10 @@ def mask_pii(
     from kfp_custody.components._shared.errors import boundary
     from kfp_custody.components._shared.settings import load_settings
     from kfp_custody.components._shared.signers import load_signer
-    from kfp_custody.components.pii_masking.masking import mask_dataset
 
     with boundary():
+        from kfp_custody.components.pii_masking.masking import mask_dataset
+
         settings = load_settings()
         signer = load_signer(settings.signer_uri("pii_masking"))
         paths = Path(data.path), Path(masked.path), Path(evidence.path), Path(report.path)

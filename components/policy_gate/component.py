@@ -57,16 +57,21 @@ def enforce_policy(
 
     from kfp_custody.components._shared.errors import boundary
     from kfp_custody.components._shared.settings import load_settings
-    from kfp_custody.components.policy_gate.checks import Chain
-    from kfp_custody.components.policy_gate.gate import enforce
 
-    chain = Chain(*(Path(each.path) for each in (dataset, masking, attestation, provenance, model)),
-                  *(Path(each.path) for each in (current, current_masking, drift)))  # fmt: skip
     with boundary():
+        from kfp_custody.components.policy_gate.checks import Chain
+        from kfp_custody.components.policy_gate.gate import enforce
+
+        artifacts = (dataset, masking, attestation, provenance, model, current, current_masking, drift)
         done = enforce(
-            chain, Path(decision.path), Path(report.path),
-            run_id=run_id, policy=policy, model_name=model_name, settings=load_settings(),
-        )  # fmt: skip
+            Chain(*(Path(each.path) for each in artifacts)),
+            Path(decision.path),
+            Path(report.path),
+            run_id=run_id,
+            policy=policy,
+            model_name=model_name,
+            settings=load_settings(),
+        )
         decision.metadata.update(done.metadata())
         return done.verdict
 
@@ -83,7 +88,8 @@ def refuse(decision: Input[Decision], run_id: str) -> None:
 
     from kfp_custody.components._shared.errors import boundary
     from kfp_custody.components._shared.settings import load_settings
-    from kfp_custody.components.policy_gate.refusal import refuse_run
 
     with boundary():
+        from kfp_custody.components.policy_gate.refusal import refuse_run
+
         refuse_run(Path(decision.path), run_id, load_settings())

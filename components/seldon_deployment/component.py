@@ -44,9 +44,10 @@ def deploy_model(
 
     from kfp_custody.components._shared.errors import boundary
     from kfp_custody.components._shared.settings import load_settings
-    from kfp_custody.components.seldon_deployment.deployment import Outputs, deploy
 
     with boundary():
+        from kfp_custody.components.seldon_deployment.deployment import Outputs, deploy
+
         done = deploy(
             Path(model.path),
             Path(decision.path),

@@ -84,6 +84,23 @@ print(own_pipeline(run_id="run-of-the-wheel-test").output)
 """
 
 
+# A stage whose extra was not installed.
+BARE = """
+from kfp import dsl, local
+from kfp_custody.components import mask_pii
+
+
+@dsl.pipeline(name="bare")
+def bare(data_uri: str):
+    raw = dsl.importer(artifact_uri=data_uri, artifact_class=dsl.Dataset)
+    mask_pii(data=raw.output, run_id="r")
+
+
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root="outputs", raise_on_error=False)
+bare(data_uri="raw.csv")
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
@@ -147,3 +164,12 @@ def test_a_users_own_pipeline_compiles_and_runs(python: Path, tmp_path: Path) ->
     assert (tmp_path / "own.yaml").is_file()
     (bundle,) = (tmp_path / "outputs").rglob("attest-dataset.sigstore.json")
     assert (bundle.parent / "SHA256SUMS").read_text().endswith("  rows.csv\n")
+
+
+def test_a_stage_without_its_extra_says_what_to_install(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_text("a\n1\n")
+    (tmp_path / "bare.py").write_text(BARE)
+    printed = run([python, "bare.py"], tmp_path)
+    assert "REFUSED Misconfigured: A library that this stage needs is not installed." in printed
+    assert "pip install 'kfp-custody[local]'" in printed
+    assert "Traceback" not in printed[printed.index("REFUSED") :]
