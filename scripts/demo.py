@@ -84,6 +84,7 @@ class Run:
         self.outputs: dict[str, dict[str, Path]] = {}
         self.values: dict[str, Any] = {}
         self.refusal = ""
+        self._line = "\r" if sys.__stdout__ and sys.__stdout__.isatty() else ""  # a terminal shows the seconds run
         self._tamper = {
             "masked": ("attest_dataset", self._flip_masked),
             "model": ("check_drift", self._flip_model),
@@ -131,11 +132,11 @@ class Run:
                     code = process.wait(timeout=1)
                     break
                 except subprocess.TimeoutExpired:
-                    if sys.__stdout__ and sys.__stdout__.isatty():
-                        say(f"\r  {stage.name:<22} {time.monotonic() - begun:5.0f} s ", end="")
+                    if self._line:
+                        say(f"{self._line}  {stage.name:<22} {time.monotonic() - begun:>6.0f} s ", end="")
         stage.seconds = round(time.monotonic() - begun, 1)
         self._ended(stage, executor, code, log)
-        say(f"\r  {stage.name:<22} {stage.seconds:>6.1f} s  {stage.verdict}")
+        say(f"{self._line}  {stage.name:<22} {stage.seconds:>6.1f} s  {stage.verdict}")
         if self._tamper and self._tamper[0] == stage.name and code == 0:
             say(f"  !! somebody changed {self._tamper[1]()}")
         return code
@@ -211,8 +212,9 @@ def _environment() -> None:
         if not path.exists():
             generate_key(path)
             say(f"made the demo's {role} key, {path}")
-        pem = public_pem(public_key(load_signer(f"file:{path}"))).decode().splitlines()
-        trust += [f"  - name: {role}", "    key: |", *(f"      {line}" for line in pem)]
+        pem = public_pem(public_key(load_signer(f"file:{path}")))
+        write_atomic(DEMO / f"{role}.pub", pem)  # for stock tools: model_signing, cosign, openssl
+        trust += [f"  - name: {role}", "    key: |", *(f"      {line}" for line in pem.decode().splitlines())]
         trust += [f"    may_sign: [{', '.join(kinds)}]"]
     baseline = load_policy("baseline")
     trust += ["policies:", f"  - name: {baseline.name}", f"    sha256: {baseline.sha256}", ""]

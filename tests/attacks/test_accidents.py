@@ -93,7 +93,9 @@ def test_a_killed_attestation_leaves_nothing_that_training_accepts(site: Site) -
     output.parent.mkdir()
     site.environment["CUSTODY_DVC_REMOTE"] = str(remote)
     arguments = command("attest", dataset, masking, output)
-    kill_when(lambda: any(remote.iterdir()), arguments, environment(site, DVC_NO_ANALYTICS="1"))
+    scratch = site.root / "scratch"  # a process that is killed leaves its temporary files
+    scratch.mkdir()
+    kill_when(lambda: any(remote.iterdir()), arguments, environment(site, TMPDIR=str(scratch)))
     assert list(output.parent.iterdir()) == []
     with pytest.raises(EvidenceInvalid, match="attestation/ is no evidence directory"):
         read_evidence(output, ATTESTATION, site.trust, run_id=RUN)

@@ -351,7 +351,11 @@ def test_another_models_signature_is_refused(site: Site, chain: Chain) -> None:
 def test_the_training_month_does_not_pass_as_the_present_one(site: Site, chain: Chain) -> None:
     """Nothing drifts from itself."""
     failed = refused(site, replace(chain, current=chain.dataset, current_masking=chain.masking))
-    assert set(failed) == {"bytes:current-dataset=drift", "link:drift.current_masking->current-masking"}
+    assert set(failed) == {
+        "bytes:current-dataset=drift",
+        "link:drift.current_masking->current-masking",
+        "rule:drift-against-other-data",
+    }
 
 
 def test_one_kind_of_evidence_does_not_pass_as_another(site: Site, chain: Chain) -> None:
@@ -377,3 +381,14 @@ def test_an_edited_policy_is_refused(site: Site, chain: Chain, tmp_path: Path) -
     done, _, _ = site.gate(chain, policy=str(tmp_path / "policy.yaml"))
     assert [check.id for check in done.failed] == ["policy:pinned"]
     assert len(set(re.findall(r"sha256:([0-9a-f]{64})", done.failed[0].detail))) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "check"),
+    [("dataset", "bytes:dataset=dataset"), ("masking", "evidence:masking"), ("drift", "evidence:drift")],
+)
+def test_what_the_system_cannot_read_is_a_finding_not_an_accident(
+    site: Site, chain: Chain, field: str, check: str
+) -> None:
+    failed = refused(site, replace(chain, **{field: site.root / ("x" * 300)}))
+    assert "File name too long" in failed[check]
