@@ -52,6 +52,7 @@ def stock_verify(model: Path, tmp_path: Path, signer: Signer) -> subprocess.Comp
     )
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_openssl_verifies_the_signature_of_a_bundle(tmp_path: Path, dataset: Path, signer: Signer) -> None:
     bundle = bundle_of(write_masking(tmp_path / "evidence", dataset, signer))
     signature = json.loads(bundle.read_bytes())["dsseEnvelope"]["signatures"][0]["sig"]

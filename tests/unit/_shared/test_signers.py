@@ -1,6 +1,7 @@
 """Signing keys: only P-256, only private, never shown."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +34,12 @@ def public(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
+NEEDS_OPENSSL = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+
+
 def explicit_curve() -> bytes:
     """A curve that has no name among those the library knows."""
-    made = subprocess.run(["openssl", "ecparam", "-name", "prime239v1", "-genkey", "-noout"], capture_output=True)
+    made = subprocess.run(["openssl", "ecparam", "-name", "prime239v1", "-genkey", "-noout"], capture_output=True, check=True)
     return made.stdout
 
 
@@ -48,7 +52,7 @@ def explicit_curve() -> bytes:
         (lambda: pem(ed25519.Ed25519PrivateKey.generate()), "holds no EC P-256 key"),
         (lambda: pem(P256, b"password"), "no unencrypted PEM private key"),
         (lambda: public(P256), "no unencrypted PEM private key"),
-        (explicit_curve, "no unencrypted PEM private key"),
+        pytest.param(explicit_curve, "no unencrypted PEM private key", marks=NEEDS_OPENSSL),
         (lambda: b"", "no unencrypted PEM private key"),
         (lambda: pem(P256)[:100], "no unencrypted PEM private key"),
     ],
