@@ -270,11 +270,13 @@ def _input(data: str, tamper: str) -> tuple[Month, Month, dict[str, str]]:
 
 def _recorded(folder: Path) -> tuple[Month, Month] | None:
     """Return the months of an earlier demo when their bytes are still those that were recorded."""
-    record = folder / "digests.json"
-    if not record.is_file():
-        return None
-    months = _months(folder)
-    return months if {month.path.name: month.sha256 for month in months} == json.loads(record.read_text()) else None
+    from kfp_custody.components._shared.errors import InputRefused
+
+    try:
+        months, recorded = _months(folder), json.loads((folder / "digests.json").read_text())
+    except (InputRefused, OSError, ValueError):
+        return None  # no earlier demo, or an interrupted one: made anew
+    return months if {month.path.name: month.sha256 for month in months} == recorded else None
 
 
 def _record(folder: Path) -> tuple[Month, Month]:
@@ -354,5 +356,15 @@ def _relative(path: Path | None) -> str | None:
     return str(path.relative_to(ROOT)) if path and path.exists() else None
 
 
+def _refusable_main() -> int:
+    from kfp_custody.components._shared.errors import CustodyError
+
+    try:
+        return main()
+    except CustodyError as refusal:  # before or after the pipeline: no data, no port, no key
+        say(f"\nREFUSED {type(refusal).__name__}: {refusal}")
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_refusable_main())

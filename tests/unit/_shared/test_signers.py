@@ -39,8 +39,8 @@ NEEDS_OPENSSL = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 def explicit_curve() -> bytes:
     """A curve that has no name among those the library knows."""
-    made = subprocess.run(["openssl", "ecparam", "-name", "prime239v1", "-genkey", "-noout"], capture_output=True, check=True)
-    return made.stdout
+    command = ["openssl", "ecparam", "-name", "prime239v1", "-genkey", "-noout"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 @pytest.mark.parametrize(
