@@ -12,7 +12,7 @@ TAMPER      ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-stop test check compile bench lock clean
+.PHONY: help venv demo demo-stop test fuzz check compile bench lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ demo-stop: $(READY)  ## stop the model server that the demo left serving
 test: $(READY)  ## every test that needs no cluster
 	$(BIN)/pytest -q -n 2 --dist loadscope
 
+fuzz: $(READY)  ## mutate evidence, listings, trust files and policies; FUZZ="--inputs 120000 --seed 1"
+	$(BIN)/python tests/fuzz/fuzz_evidence.py $(FUZZ)
+
 check: $(READY)  ## lint, format, types, import contracts, generated files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -57,7 +60,7 @@ build/demo/summary.json:
 	$(MAKE) demo
 
 lock: $(READY)  ## resolve the dependencies anew, with hashes
-	$(BIN)/uv pip compile pyproject.toml --extra local --group dev --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra aws --extra gcp --extra azure --group dev --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --python-version 3.11 -o $(LOCK)
 
 clean:  ## remove what was built; keeps .venv

@@ -7,5 +7,5 @@ NAMES = [name for root in ROOTS for name in (root, *(f"{root}.{part}" for part i
 setup(
     packages=[f"kfp_custody.{name}" for name in NAMES],
     package_dir={f"kfp_custody.{root}": root for root in ROOTS},
-    package_data={"": ["**/*.yaml", "py.typed"]},
+    package_data={"": ["**/*.yaml", "**/*.json", "py.typed"]},
 )

@@ -20,6 +20,7 @@ class Result:
         goal: What ours has to reach; None promises nothing.
         most: The goal is a ceiling and not a floor.
         peer_name: Who the peer is.
+        relative: The goal is for the ratio to the peer and not for our figure.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Result:
     goal: float | None = None
     most: bool = False
     peer_name: str | None = None
+    relative: bool = False
 
     @property
     def ratio(self) -> float | None:
@@ -40,7 +42,8 @@ class Result:
         """Whether the goal is reached."""
         if self.goal is None:
             return True
-        return self.ours <= self.goal if self.most else self.ours >= self.goal
+        figure = self.ratio if self.relative else self.ours
+        return figure is not None and (figure <= self.goal if self.most else figure >= self.goal)
 
 
 def publish(benchmark: str, results: list[Result]) -> bool:
@@ -58,16 +61,20 @@ def publish(benchmark: str, results: list[Result]) -> bool:
     (RESULTS / f"{benchmark}.json").write_text(json.dumps(rows, indent=2) + "\n")
 
     peers = sorted({each.peer_name for each in results if each.peer_name})
-    print(f"\n{benchmark}" + (f" (peer: {', '.join(peers)})" if peers else ""))
-    lines = [("", "ours", "peer", "unit", "ratio", "goal", "")]
+    print(f"\n{benchmark}" + (f" (peer: {peers[0]})" if len(peers) == 1 else ""))
+    lines = [("", "ours", "peer", "unit", "ratio", "goal", "", "")]
     for each in results:
-        goal = "" if each.goal is None else f"{'<=' if each.most else '>='} {each.goal:g}"
-        verdict = "" if each.goal is None else ("holds" if each.holds else "MISSED")
-        lines.append((each.name, _figure(each.ours), _figure(each.peer), each.unit, _figure(each.ratio), goal, verdict))
+        goal, verdict = "", ""
+        if each.goal is not None:
+            goal = f"{'<=' if each.most else '>='} {each.goal:.3g}{' x' if each.relative else ''}"
+            verdict = "holds" if each.holds else "MISSED"
+        versus = f"vs {each.peer_name}" if each.peer_name and len(peers) > 1 else ""
+        figures = (_figure(each.ours), _figure(each.peer), each.unit, _figure(each.ratio))
+        lines.append((each.name, *figures, goal, verdict, versus))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         cells = [
-            cell.ljust(width) if column in (0, 3) else cell.rjust(width)
+            cell.ljust(width) if column in (0, 3, 6, 7) else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print("  " + "  ".join(cells).rstrip())

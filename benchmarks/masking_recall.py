@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from _table import Result, publish
 
 from kfp_custody.components._shared.settings import load_settings
-from kfp_custody.components._shared.signers import generate_key, load_signer
+from kfp_custody.components._shared.signers.file import generate_key
+from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components.pii_masking.detection import MODEL
 from kfp_custody.components.pii_masking.masking import mask_dataset
 from kfp_custody.components.pii_masking.policy import load_policy

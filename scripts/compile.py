@@ -22,6 +22,7 @@ os.environ.pop("KFP_DISABLE_EXECUTION_CACHING_BY_DEFAULT", None)
 from kfp import compiler  # noqa: E402
 
 from kfp_custody import components  # noqa: E402
+from kfp_custody.components._shared.codes import CODES  # noqa: E402
 from kfp_custody.components.policy_gate.chain_drawing import draw_chain  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +71,8 @@ def generated() -> dict[Path, str]:
     files[ROOT / "README.md"] = with_block(
         ROOT / "README.md", "components", table(("component", "takes", "gives", "in one line"), catalogue)
     )
+    codes = ((f"`{code}`", meaning) for code, meaning in sorted(CODES.items()))
+    files[ROOT / "SECURITY.md"] = with_block(ROOT / "SECURITY.md", "codes", table(("code", "refused because"), codes))
     return files
 
 

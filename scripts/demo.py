@@ -197,7 +197,8 @@ def _environment() -> None:
     from kfp_custody.components._shared.files import write_atomic
     from kfp_custody.components._shared.keys import public_pem
     from kfp_custody.components._shared.kinds import DECISION, KINDS
-    from kfp_custody.components._shared.signers import generate_key, load_signer, public_key
+    from kfp_custody.components._shared.signers.file import generate_key
+    from kfp_custody.components._shared.signers.loading import load_signer, public_key
     from kfp_custody.components.policy_gate.policy import load_policy
 
     keys = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "kfp-custody" / "demo"

@@ -10,7 +10,7 @@ from securesystemslib.signer import Signer
 
 from kfp_custody.components._shared.evidence import BUNDLE_TYPE, PAYLOAD_TYPE, pae
 from kfp_custody.components._shared.keys import key_hint
-from kfp_custody.components._shared.signers import public_key
+from kfp_custody.components._shared.signers.loading import public_key
 
 
 def bundle_of(directory: Path) -> Path:

@@ -27,7 +27,8 @@ from kfp_custody.components._shared.evidence import (
 from kfp_custody.components._shared.keys import public_pem
 from kfp_custody.components._shared.kinds import KINDS
 from kfp_custody.components._shared.settings import Settings, load_settings
-from kfp_custody.components._shared.signers import generate_key, load_signer, public_key
+from kfp_custody.components._shared.signers.file import generate_key
+from kfp_custody.components._shared.signers.loading import load_signer, public_key
 from kfp_custody.components._shared.trust import Trust, load_trust
 from kfp_custody.components.artifact_signing.signing import sign
 from kfp_custody.components.data_attestation.attestation import attest
@@ -37,8 +38,9 @@ from kfp_custody.components.policy_gate.policy import load_policy
 
 RUN = "fraud-detection-test-run"
 COVERAGE = {"checked": 28, "skipped": 0, "errors": 0}
+MASKED = ["every-column-declared", "input-unchanged", "no-identifier-left-in-row", "no-pattern-left"]
 TRAINED = {"average_precision": 0.83, "roc_auc": 0.98, "rows_train": 80_000.0, "positives_test": 130.0}
-DRIFTED = {"share_drifted": 0.05, "max_psi": 0.08, "prediction_psi": 0.03}
+DRIFTED = {"columns_drifted": 0.0, "share_drifted": 0.0, "max_psi": 0.08, "prediction_psi": 0.03}
 
 
 def trust_entry(name: str, signer: Signer, may_sign: Collection[str] = tuple(KINDS), **more: object) -> dict[str, Any]:
@@ -58,7 +60,12 @@ def write_masking(directory: Path, dataset: Path, signer: Signer, run_id: str = 
     """Write the evidence that mask_pii leaves about a dataset."""
     listing = list_tree(dataset)
     report = canonical_json({"columns": 28})
-    told = {"result": "PASSED", "passed": ["all columns declared"], "coverage": COVERAGE, "metrics": {"rows": 100_000}}
+    told = {
+        "result": "PASSED",
+        "passed": MASKED,
+        "coverage": COVERAGE,
+        "metrics": {"rows": 100_000, "columns_masked": 12},
+    }
     statement = test_result(
         MASKING,
         listing,
@@ -66,6 +73,8 @@ def write_masking(directory: Path, dataset: Path, signer: Signer, run_id: str = 
         configuration=[
             resource("input", sha256_bytes(b"raw " + dataset.name.encode())),
             resource("report", sha256_bytes(report), media_type="application/json"),
+            resource("policy", sha256_bytes(b"masking policy"), annotations={"name": "card-transactions"}),
+            resource("masking-key", annotations={"id": "e7134987b9ef3f82"}),
         ],
         **(told | changes),
     )
@@ -156,7 +165,8 @@ class Site:
         return done, evidence, report.read_text()
 
     def _train(self, root: Path, dataset: Path, attestation: str, run_id: str, metrics: Mapping[str, float]) -> None:
-        report = canonical_json({"metrics": dict(metrics)})
+        report, settings = canonical_json({"metrics": dict(metrics)}), self.settings
+        revision = settings.source_revision
         statement = provenance(
             TRAINING,
             list_tree(root / "trained"),
@@ -167,6 +177,8 @@ class Site:
             dependencies=[
                 resource("dataset", list_tree(dataset).sha256),
                 resource("attestation", attestation),
+                *([resource("image", settings.image_digest.removeprefix("sha256:"))] if settings.image_digest else []),
+                *([resource("source", annotations={"revision": revision})] if revision else []),
             ],
             byproducts=[
                 resource("metrics", sha256_bytes(report), annotations=metrics),

@@ -3,7 +3,8 @@
 The listing is what `sha256sum` prints for every file of the tree, sorted by name; its digest is in-toto's `dirHash1`
 (https://github.com/in-toto/attestation/blob/main/spec/v1/digest_set.md) and binds names as well as contents.
 Nothing is ignored. What could make two trees look alike or a reader walk elsewhere is refused: symbolic links, special
-files, empty trees, names that are not UTF-8, not in normal form C, or hold a newline or a backslash.
+files, empty trees, names that are not UTF-8, not in normal form C, or hold a newline or a backslash, and names that
+differ only in case (a store that ignores case would merge them).
 """
 
 import hashlib
@@ -11,25 +12,34 @@ import os
 import re
 import stat
 import unicodedata
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
-_WORKERS = 2  # hashlib releases the GIL; more threads gained nothing on spinning or network volumes
+_WORKERS = max(2, min(4, os.cpu_count() or 1))  # reading and hashing release the GIL
+_BUFFER = 512 * 1024  # what was read is still in the core's own cache when it is hashed
+_BATCH = 16 * 1024 * 1024  # of work that a thread takes at once
+_FILE = 64 * 1024  # opening a file counts as this much of it
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a tree: its relative name, SHA-256 (hex) and size in bytes (0 when read from a listing)."""
+    """One file of a tree: its relative name, SHA-256 (hex) and size in bytes (0 when read from a listing).
+
+    `md5` (hex) is there when it was asked for; it binds nothing and makes no difference between two entries.
+    """
 
     name: str
     sha256: str
     size: int = 0
+    md5: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def list_tree(root: Path) -> Listing:
-    """Hash every file of a tree (or one file, listed under its own name).
+def list_tree(root: Path, *, md5: bool = False) -> Listing:
+    """Hash every file of a tree (or one file, listed under its own name), reading each once.
+
+    Args:
+        root: The directory or file.
+        md5: Compute the files' MD5 as well, for other tools' identities.
 
     Raises:
         InputRefused: nothing there, no file, a symbolic link or special file, or a name that cannot be listed.
@@ -82,11 +96,15 @@ def list_tree(root: Path) -> Listing:
             "The tree holds no file, so there is nothing to identify.",
             evidence=f"{root.name}/: 0 files",
             remedy="Check the step that should have written it.",
+            code=codes.TREE_EMPTY,
         )
+    found.sort(key=lambda file: file[0].encode())
+    batches = list(_batches(found))
+    if len(batches) == 1:
+        return Listing(tuple(_hash_files(batches[0], md5)))
     with ThreadPoolExecutor(_WORKERS) as pool:
-        sums = list(pool.map(sha256_file, (path for _, path, _ in found)))
-    entries = (Entry(name, digest, size) for (name, _, size), digest in zip(found, sums, strict=True))
-    return Listing(tuple(sorted(entries, key=lambda entry: entry.name.encode())))
+        hashed = pool.map(partial(_hash_files, md5=md5), batches)
+        return Listing(tuple(entry for batch in hashed for entry in batch))
 
 
 def read_listing(data: bytes, source: str) -> Listing:
@@ -110,6 +128,8 @@ def read_listing(data: bytes, source: str) -> Listing:
     names = [entry.name.encode() for entry in entries]
     if any(first >= second for first, second in zip(names, names[1:], strict=False)):
         raise _bad_listing(source, "its names are not sorted or not unique")
+    if not _is_tree([entry.name for entry in entries]):
+        raise _bad_listing(source, "its names are of no tree: a file is also a folder, or names differ only in case")
     return Listing(tuple(entries))
 
 
@@ -126,6 +146,7 @@ def require_same(expected: Listing, actual: Listing, artifact: str) -> None:
         evidence=f"{artifact} expected sha256:{expected.sha256}, found sha256:{actual.sha256}; "
         + "; ".join(_differences(expected, actual)),
         remedy="Do not use this artifact. Find out who changed it, then run the pipeline again from the raw data.",
+        code=codes.BYTES,
     )
 
 
@@ -143,7 +164,41 @@ def _differences(expected: Listing, actual: Listing) -> list[str]:
     return found[:3] + ([f"and {len(found) - 3} more"] if len(found) > 3 else [])
 
 
-def _walk(root: Path) -> list[tuple[str, Path, int]]:
+def _batches(files: Iterable[tuple[str, str, int]]) -> Iterator[list[tuple[str, str, int]]]:
+    """Cut a tree into pieces of work: many small files, or a single large one."""
+    batch: list[tuple[str, str, int]] = []
+    work = 0
+    for file in files:
+        batch.append(file)
+        work += _FILE + file[2]
+        if work >= _BATCH:
+            yield batch
+            batch, work = [], 0
+    if batch:
+        yield batch
+
+
+def _hash_files(files: Iterable[tuple[str, str, int]], md5: bool) -> list[Entry]:
+    """Hash files one after the other through one buffer, without following a symbolic link."""
+    buffer = bytearray(_BUFFER)
+    view = memoryview(buffer)
+    entries = []
+    for name, path, _ in files:
+        sha256, other, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False) if md5 else None, 0
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            while count := os.readv(descriptor, (buffer,)):
+                size += count
+                sha256.update(view[:count])
+                if other:
+                    other.update(view[:count])
+        finally:
+            os.close(descriptor)
+        entries.append(Entry(name, sha256.hexdigest(), size, other.hexdigest() if other else None))
+    return entries
+
+
+def _walk(root: Path) -> list[tuple[str, str, int]]:
     """Return (relative name, path, size) of every regular file below `root`, or refuse what is not one."""
     try:
         status = root.lstat()
@@ -152,25 +207,34 @@ def _walk(root: Path) -> list[tuple[str, Path, int]]:
             "The tree is not there.",
             evidence=f"{root.name!a} does not exist",
             remedy="Check the step that should have written it.",
+            code=codes.TREE_MISSING,
         ) from error
     if stat.S_ISREG(status.st_mode):
-        return [(_checked(root.name), root, status.st_size)]
+        return [(_checked(root.name), str(root), status.st_size)]
     if not stat.S_ISDIR(status.st_mode):
         raise _not_regular(root.name)
-    found: list[tuple[str, Path, int]] = []
-    pending = [(root, "")]
+    found: list[tuple[str, str, int]] = []
+    pending = [(str(root), "")]
     while pending:
         folder, prefix = pending.pop()
         with os.scandir(folder) as scan:
             children = list(scan)
             if not children and prefix:
                 raise _not_regular(prefix)  # no listing can bind an empty folder
+            twins = _twins(child.name for child in children)
+            if twins:
+                raise InputRefused(
+                    "Two names of the tree differ only in case.",
+                    evidence=f"{prefix + twins[0]!a} and {prefix + twins[1]!a}",
+                    remedy="Rename one of them: a store that ignores case would keep only one.",
+                    code=codes.NAME_TWINS,
+                )
             for child in children:
                 name = _checked(prefix + child.name)
                 if child.is_dir(follow_symlinks=False):
-                    pending.append((Path(child.path), f"{name}/"))
+                    pending.append((child.path, f"{name}/"))
                 elif child.is_file(follow_symlinks=False):
-                    found.append((name, Path(child.path), child.stat(follow_symlinks=False).st_size))
+                    found.append((name, child.path, child.stat(follow_symlinks=False).st_size))
                 else:  # also every symbolic link
                     raise _not_regular(name)
     return found
@@ -183,16 +247,35 @@ def _name_fault(name: str) -> str | None:
         return "it is not UTF-8"
     if _FORBIDDEN.search(name):
         return "it holds a control character or a backslash"
-    if unicodedata.normalize("NFC", name) != name:
+    if not unicodedata.is_normalized("NFC", name):
         return "it is not in Unicode normal form C, so another file system may rename it"
     return None
+
+
+def _twins(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two different names that a store which ignores case would merge."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(name.casefold(), name)
+        if first != name:
+            return first, name
+    return None
+
+
+def _is_tree(names: list[str]) -> bool:
+    """Tell whether some tree has exactly these files."""
+    folders = {name[: match.start()] for name in names for match in re.finditer("/", name)}
+    return folders.isdisjoint(names) and _twins([*folders, *names]) is None
 
 
 def _checked(name: str) -> str:
     fault = _name_fault(name)
     if fault:
         raise InputRefused(
-            "A file name cannot be listed safely.", evidence=f"{name!a}: {fault}", remedy="Rename the file."
+            "A file name cannot be listed safely.",
+            evidence=f"{name!a}: {fault}",
+            remedy="Rename the file.",
+            code=codes.NAME_UNSAFE,
         )
     return name
 
@@ -202,6 +285,7 @@ def _not_regular(name: str) -> InputRefused:
         "The tree holds a symbolic link, a special file or an empty folder; no listing can bind these.",
         evidence=f"{name!a} is not a regular file or a folder with files",
         remedy="Replace a link with a copy of the file that it points to; remove the rest.",
+        code=codes.NOT_LISTABLE,
     )
 
 
@@ -210,4 +294,5 @@ def _bad_listing(source: str, why: str) -> EvidenceInvalid:
         "A SHA256SUMS listing is malformed.",
         evidence=f"{source}: {why}",
         remedy="Use the listing that was written with the evidence; a different one cannot be trusted.",
+        code=codes.LISTING,
     )

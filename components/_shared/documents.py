@@ -4,24 +4,42 @@ Refused: names given twice, NaN and infinities, nesting deeper than 64, document
 UTF-8, and (through `require_keys`) fields nobody declared.
 """
 
+import base64
+import binascii
+import errno
 import json
 import math
+import os
+import re
+import stat
 from collections.abc import Collection, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
+from kfp_custody.components._shared import codes
+
 MAX_JSON = 16 * 1024 * 1024
 MAX_YAML = 1024 * 1024
 _MAX_DEPTH = 64
+_STRING = re.compile(rb'"[^"]*+(?:"|\Z)')
+_SURROGATE = re.compile(r"\\u[dD]")
+_NO_MARK = bytes(set(range(256)) - set(b'[]{}"'))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one level down, one up
 
 # What PyYAML lets through for a tag that does not fit its value (`!!bool foo`), a list as a key, deep nesting.
 _CONSTRUCTION = (RecursionError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 
 
 class DocumentFault(Exception):
-    """Why a document was not read; the caller says which document and turns it into a refusal."""
+    """Why a document was not read; the caller says which document and turns it into a refusal with the same code."""
+
+    def __init__(self, why: str, code: str = codes.FIELDS) -> None:
+        """Keep the reason and its code (`codes.py`)."""
+        super().__init__(why)
+        self.code = code
 
 
 def read_document(path: Path, limit: int = MAX_JSON) -> bytes:
@@ -31,12 +49,19 @@ def read_document(path: Path, limit: int = MAX_JSON) -> bytes:
         DocumentFault: it is no regular file, or larger than `limit` bytes.
         OSError: it cannot be read.
     """
-    if path.is_symlink() or not path.is_file():
-        raise DocumentFault("it is no regular file")
-    with path.open("rb") as file:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.ENOENT):  # a link, a socket, nothing
+            raise
+        raise DocumentFault("it is no regular file", codes.NO_REGULAR_FILE) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DocumentFault("it is no regular file", codes.NO_REGULAR_FILE)
+    with open(handle, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise DocumentFault(f"it has more than {limit} bytes")
+        raise DocumentFault(f"it has more than {limit} bytes", codes.TOO_LARGE)
     return data
 
 
@@ -47,15 +72,14 @@ def parse_json(data: bytes, limit: int = MAX_JSON) -> Any:
         DocumentFault: with the reason.
     """
     text = _text(data, limit)
-    depth = _depth(text)
-    if depth > _MAX_DEPTH:
-        raise DocumentFault(f"it is nested deeper than {_MAX_DEPTH} levels")
+    if _depth(data) > _MAX_DEPTH:
+        raise DocumentFault(f"it is nested deeper than {_MAX_DEPTH} levels", codes.TOO_DEEP)
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
-        if "\\ud" in text.lower():  # half of a surrogate pair is no character: nothing could write or show it
+        if _SURROGATE.search(text):  # half of a surrogate pair is no character: nothing could write or show it
             canonical_json(value)
     except ValueError as error:  # JSONDecodeError, UnicodeEncodeError; and integers of more than 4,300 digits
-        raise DocumentFault(f"it is no JSON ({error})") from error
+        raise DocumentFault(f"it is no JSON ({error})", codes.MALFORMED) from error
     return value
 
 
@@ -73,7 +97,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise DocumentFault("it uses a YAML alias")
+            raise DocumentFault("it uses a YAML alias", codes.ALIAS)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -94,9 +118,9 @@ def parse_yaml(data: bytes) -> Any:
     except yaml.MarkedYAMLError as error:
         # Never the error as a whole: it quotes the file, and a run may name any file as its policy.
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise DocumentFault(f"it is no YAML (line {line}: {str(error.problem)[:200]})") from error
+        raise DocumentFault(f"it is no YAML (line {line}: {str(error.problem)[:200]})", codes.MALFORMED) from error
     except (yaml.YAMLError, *_CONSTRUCTION) as error:
-        raise DocumentFault(f"it is no YAML ({type(error).__name__})") from error
+        raise DocumentFault(f"it is no YAML ({type(error).__name__})", codes.MALFORMED) from error
 
 
 def require_keys(
@@ -118,54 +142,58 @@ def require_keys(
     return value
 
 
+def decode_base64(value: Any, where: str) -> bytes:
+    """Return the bytes of base64 as one would write it: nothing that decoders pass over, no bits to spare.
+
+    Raises:
+        DocumentFault: naming the place.
+    """
+    try:
+        data = base64.b64decode(value, validate=True)
+        if base64.b64encode(data).decode() != value:
+            raise ValueError(where)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise DocumentFault(f"{where} is no base64", codes.BASE64) from error
+    return data
+
+
 def _text(data: bytes, limit: int) -> str:
     if len(data) > limit:
-        raise DocumentFault(f"it has {len(data)} bytes, more than {limit}")
+        raise DocumentFault(f"it has {len(data)} bytes, more than {limit}", codes.TOO_LARGE)
     if not data.strip():
-        raise DocumentFault("it is empty")
+        raise DocumentFault("it is empty", codes.EMPTY)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise DocumentFault("it is not UTF-8") from error
+        raise DocumentFault("it is not UTF-8", codes.NOT_UTF8) from error
 
 
-def _depth(text: str) -> int:
-    """Return the deepest nesting of brackets outside strings, in one pass and without recursion."""
-    deepest = depth = 0
-    quoted = escaped = False
-    for character in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                quoted = False
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
+def _depth(data: bytes) -> int:
+    """Return the deepest nesting of brackets outside strings, by whole-buffer operations and without recursion.
+
+    JSON's own parser recurses, so this is asked first. It is exact up to where `data` stops being JSON, and there
+    the parser stops as well.
+    """
+    bare = data.replace(rb"\\", b"").replace(rb"\"", b"")  # then every quotation mark opens or closes a string
+    marks = bare.translate(_STEPS, _NO_MARK).replace(b'""', b"")
+    return max(accumulate(memoryview(_STRING.sub(b"", marks)).cast("b")), default=0)
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for key, value in pairs:
         if key in result:
-            raise DocumentFault(f"the name {str(key)[:80]!r} stands in it twice")
+            raise DocumentFault(f"the name {str(key)[:80]!r} stands in it twice", codes.NAME_TWICE)
         result[key] = value
     return result
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise DocumentFault(f"it holds {name}, which is no JSON number")
+    raise DocumentFault(f"it holds {name}, which is no JSON number", codes.NUMBER)
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise DocumentFault("it holds a number that does not fit")
+        raise DocumentFault("it holds a number that does not fit", codes.NUMBER)
     return value

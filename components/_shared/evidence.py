@@ -1,7 +1,8 @@
 """Making evidence: in-toto statements, signed, in Sigstore bundles.
 
 One format everywhere: a Sigstore bundle v0.3 that holds one DSSE envelope with one in-toto Statement v1 and exactly one
-ECDSA P-256 signature, so that cosign and other Sigstore clients can verify it as well. An evidence directory holds
+ECDSA P-256 signature, by a key or keyless, so that cosign and other Sigstore clients can verify it as well. An evidence
+directory holds
 
     <kind>.sigstore.json   the bundle
     SHA256SUMS             the listing of the subject; its SHA-256 is the statement's subject
@@ -17,9 +18,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
-
-from securesystemslib.signer import Signer
+from typing import TYPE_CHECKING, Any, Final
 
 from kfp_custody.components._shared.digests import Listing, sha256_bytes
 from kfp_custody.components._shared.documents import canonical_json
@@ -37,7 +36,11 @@ from kfp_custody.components._shared.kinds import (
     TRAINING,
     Kind,
 )
-from kfp_custody.components._shared.signers import public_key
+from kfp_custody.components._shared.signers.keyless import KeylessSigner
+from kfp_custody.components._shared.signers.loading import public_key
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer  # imports every cloud's client that is installed
 
 __all__ = [
     "ATTESTATION",
@@ -53,6 +56,7 @@ __all__ = [
     "pae",
     "provenance",
     "resource",
+    "sign_payload",
     "sign_statement",
     "test_result",
     "verification_summary",
@@ -219,26 +223,33 @@ def verification_summary(
     return _statement(DECISION, subject, predicate)
 
 
-def sign_statement(statement: Mapping[str, Any], signer: Signer) -> bytes:
+def sign_statement(statement: Mapping[str, Any], signer: "Signer | KeylessSigner") -> bytes:
     """Sign a statement and return the bundle file's bytes."""
-    payload = canonical_json(statement)
+    return canonical_json(sign_payload(canonical_json(statement), signer)) + b"\n"
+
+
+def sign_payload(payload: bytes, signer: "Signer | KeylessSigner") -> dict[str, Any]:
+    """Sign the bytes of an in-toto statement and return the bundle."""
+    if isinstance(signer, KeylessSigner):
+        return signer.sign_payload(payload)
+    # An HMAC key has no public half, so its signer brings the hint.
+    hint = getattr(signer, "hint", "") or key_hint(public_key(signer))
     signature = bytes.fromhex(signer.sign(pae(payload)).signature)
-    bundle = {
+    return {
         "mediaType": BUNDLE_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": key_hint(public_key(signer))}, "tlogEntries": []},
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": PAYLOAD_TYPE,
             "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
         },
     }
-    return canonical_json(bundle) + b"\n"
 
 
 def write_evidence(
     directory: Path,
     statement: Mapping[str, Any],
-    signer: Signer,
+    signer: "Signer | KeylessSigner",
     subject: Listing,
     report: bytes | None = None,
     attachments: Mapping[str, bytes] | None = None,

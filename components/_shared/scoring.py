@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.documents import DocumentFault, parse_json, require_keys
 from kfp_custody.components._shared.errors import InputRefused
 
@@ -111,7 +112,7 @@ def read_signature(model_dir: Path) -> Signature:
     except FileNotFoundError as error:
         raise _refused("it is missing") from error
     except DocumentFault as error:
-        raise _refused(str(error)) from error
+        raise _refused(str(error), error.code) from error
 
 
 def load_scorer(model_dir: Path) -> Scorer:
@@ -253,18 +254,23 @@ def _untrusted(types: "set[str] | frozenset[str]") -> InputRefused:
         "The model file would build Python types that are not on the allow-list.",
         evidence=f"not allowed: {', '.join(sorted(types)[:5])}",
         remedy="Train with estimators of scikit-learn or XGBoost; a new type must be reviewed and added in scoring.py.",
+        code=codes.MODEL_TYPES,
     )
 
 
-def _refused(why: str) -> InputRefused:
+def _refused(why: str, code: str = codes.MODEL_UNREADABLE) -> InputRefused:
     return InputRefused(
         "The model directory cannot be read.",
         evidence=f"{SIGNATURE}: {why}",
         remedy="Use a model directory that train_model wrote.",
+        code=code,
     )
 
 
 def _unscorable(why: str) -> InputRefused:
     return InputRefused(
-        "The rows cannot be scored.", evidence=why, remedy="Give the columns that the model's signature names."
+        "The rows cannot be scored.",
+        evidence=why,
+        remedy="Give the columns that the model's signature names.",
+        code=codes.UNSCORABLE,
     )

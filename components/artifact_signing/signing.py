@@ -14,7 +14,7 @@ from kfp_custody.components._shared.model_signature import (
     verify_model_signature,
 )
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components._shared.signers import load_signer
+from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
 

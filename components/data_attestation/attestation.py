@@ -14,7 +14,7 @@ from kfp_custody.components._shared.evidence import (
     write_evidence,
 )
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components._shared.signers import load_signer
+from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
 from kfp_custody.components.data_attestation.dvc_identity import DvcIdentity, dvc_identity
@@ -67,7 +67,7 @@ def attest(dataset: Path, masking: Path, output: Path, run_id: str, settings: Se
             evidence=f"mask-pii result FAILED in bundle sha256:{masked.bundle_sha256}",
             remedy="See the masking report; correct the data or the masking policy.",
         )
-    listing = require_subject(masked, dataset, "dataset")
+    listing = require_subject(masked, dataset, "dataset", md5=True)
     dvc = dvc_identity(dataset, listing)
     pushed = push(dataset, settings.dvc_remote, dvc.md5) if settings.dvc_remote else None
     pointer = dvc.pointer("dataset")

@@ -17,7 +17,7 @@ from kfp_custody.components._shared.evidence import (
 from kfp_custody.components._shared.files import write_atomic
 from kfp_custody.components._shared.scoring import load_scorer
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components._shared.signers import load_signer
+from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
 from kfp_custody.components.drift_detection.checking import SCHEMA, Drift, check

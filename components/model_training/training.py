@@ -9,7 +9,7 @@ from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.evidence import ATTESTATION, now, write_evidence
 from kfp_custody.components._shared.files import atomic_directory, write_atomic
 from kfp_custody.components._shared.settings import Settings, load_settings
-from kfp_custody.components._shared.signers import load_signer
+from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
 from kfp_custody.components.model_training.dataset import read_labels, read_table, split_rows

@@ -39,7 +39,7 @@ def mask_pii(
 
     from kfp_custody.components._shared.errors import boundary
     from kfp_custody.components._shared.settings import load_settings
-    from kfp_custody.components._shared.signers import load_signer
+    from kfp_custody.components._shared.signers.loading import load_signer
 
     with boundary():
         from kfp_custody.components.pii_masking.masking import mask_dataset

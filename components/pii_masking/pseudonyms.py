@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kfp_custody.components._shared.errors import Misconfigured
-from kfp_custody.components._shared.signers import read_private_file
+from kfp_custody.components._shared.secrets.loading import load_secret_or_file
 
 _CONTEXT = b"kfp-custody/pii-masking/v1"
 _TOKEN_BYTES = 16  # 128 bits: no collision to expect below 2**64 distinct values
@@ -50,25 +50,30 @@ class MaskingKey:
         return hmac.digest(self.master, b"\0".join((_CONTEXT, purpose.encode(), domain.encode())), "sha256")
 
 
-def read_masking_key(path: Path) -> MaskingKey:
-    """Read the master key: at least 32 bytes in hex, in a file that others cannot read.
+def read_masking_key(place: str | Path) -> MaskingKey:
+    """Read the master key: at least 32 bytes in hex.
+
+    Args:
+        place: A secret URI (`vault:secret/masking#key`, see _shared/secrets), or the path of a file.
 
     Raises:
         Misconfigured: missing, readable by others, not hex, or too short.
+        ServiceUnreachable: the server that keeps it did not answer.
+        EvidenceInvalid: it came in a response-wrapping token that somebody else may have opened.
     """
-    text = read_private_file(path, "masking key")
+    secret = load_secret_or_file(str(place))
     try:
-        master = binascii.unhexlify(text.strip())
+        master = binascii.unhexlify(secret.reveal().strip())
     except ValueError:
-        raise _bad_key(path, "it is not hex") from None  # the cause would quote the key
+        raise _bad_key(secret.name, "it is not hex") from None  # the cause would quote the key
     if len(master) < 32:
-        raise _bad_key(path, f"it has {len(master)} bytes")
+        raise _bad_key(secret.name, f"it has {len(master)} bytes")
     return MaskingKey(master)
 
 
-def _bad_key(path: Path, why: str) -> Misconfigured:
+def _bad_key(where: str, why: str) -> Misconfigured:
     return Misconfigured(
         "The masking key cannot be used.",
-        evidence=f"{path}: {why}; at least 32 random bytes in hex are needed",
+        evidence=f"{where}: {why}; at least 32 random bytes in hex are needed",
         remedy="Make one with: (umask 077; openssl rand -hex 32 > key). The same key keeps the same pseudonyms.",
     )

@@ -13,7 +13,7 @@ from kfp_custody.components._shared.evidence import DEPLOYMENT, resource, stamp,
 from kfp_custody.components._shared.files import write_atomic
 from kfp_custody.components._shared.report import Section, page, paragraph, table
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components._shared.signers import load_signer
+from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components.seldon_deployment import local_server, seldon_v2
 from kfp_custody.components.seldon_deployment.decision import Admitted, require_admitted

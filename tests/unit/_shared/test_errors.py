@@ -2,11 +2,14 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import (
     CustodyError,
     EvidenceInvalid,
@@ -22,8 +25,31 @@ KINDS = [InputRefused, EvidenceInvalid, PolicyRefused, ServiceUnreachable, Misco
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_refusal_has_three_lines(kind: type[CustodyError]) -> None:
-    assert str(kind("What.", evidence="this", remedy="That.")) == "What.\n  evidence: this\n  remedy:   That."
+def test_a_refusal_has_three_lines_and_a_code_of_its_kind(kind: type[CustodyError]) -> None:
+    refusal = kind("What.", evidence="this", remedy="That.")
+    assert str(refusal) == f"[{kind.default}] What.\n  evidence: this\n  remedy:   That."
+    assert refusal.code == kind.default == f"CUS-E{KINDS.index(kind) + 1}00"
+    assert refusal.code in codes.CODES
+
+
+def test_a_document_has_the_code_of_the_refusal_that_it_ends_in() -> None:
+    def code(kind: type[CustodyError]) -> str:
+        return kind("What.", evidence="this", remedy="That.", code=codes.NAME_TWICE).code
+
+    assert [code(kind) for kind in KINDS] == ["CUS-E107", "CUS-E207", "CUS-E300", "CUS-E400", "CUS-E507"]
+
+
+def test_every_code_is_listed_once_under_its_kind() -> None:
+    assert len(set(codes.CODES.values())) == len(codes.CODES)
+    named = {value for name, value in vars(codes).items() if name.isupper() and isinstance(value, str)}
+    assert named <= set(codes.CODES)
+    assert all(re.fullmatch(r"CUS-E[1-5]\d\d", code) for code in codes.CODES)
+
+
+def test_every_code_is_given_somewhere() -> None:
+    sources = "".join(path.read_text() for path in Path(codes.__file__).parents[1].rglob("*.py"))
+    names = [name for name, value in vars(codes).items() if name.isupper() and isinstance(value, str)]
+    assert [name for name in names if f"codes.{name}" not in sources] == []
 
 
 @pytest.mark.parametrize(
@@ -82,22 +108,22 @@ def task(body: str) -> subprocess.CompletedProcess[str]:
     [
         (
             "raise EvidenceInvalid('Changed.', evidence='a to b', remedy='Run again.')",
-            "REFUSED EvidenceInvalid: Changed.\n  evidence: a to b\n  remedy:   Run again.\n",
+            "REFUSED EvidenceInvalid: [CUS-E200] Changed.\n  evidence: a to b\n  remedy:   Run again.\n",
         ),
         (
             "open('/nowhere/data')",
-            "REFUSED InputRefused: An input is not where it should be, or is not of the expected kind.\n"
+            "REFUSED InputRefused: [CUS-E116] An input is not where it should be, or is not of the expected kind.\n"
             "  evidence: No such file or directory: /nowhere/data\n"
             "  remedy:   Check that the step before it finished and that the path is right.\n",
         ),
         (
             "raise MemoryError",
-            "REFUSED Misconfigured: The task ran out of memory.\n  evidence: MemoryError\n"
+            "REFUSED Misconfigured: [CUS-E524] The task ran out of memory.\n  evidence: MemoryError\n"
             "  remedy:   Give the task a higher memory limit.\n",
         ),
         (
             "raise InputRefused('caf\\udce9', evidence='e', remedy='r')",
-            "REFUSED InputRefused: caf\\udce9\n  evidence: e\n  remedy:   r\n",
+            "REFUSED InputRefused: [CUS-E100] caf\\udce9\n  evidence: e\n  remedy:   r\n",
         ),
     ],
 )

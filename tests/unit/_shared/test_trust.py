@@ -1,5 +1,6 @@
 """The trust file: strict, and trusting nobody unless it says so."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.signer import Signer
 
 from genuine_chain import RUN, trust_entry, write_masking
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import EvidenceInvalid, Misconfigured
 from kfp_custody.components._shared.evidence import MASKING
-from kfp_custody.components._shared.trust import load_trust
+from kfp_custody.components._shared.trust import Identity, SharedKey, Trust, add_signer, load_trust, revoke_signer
 from kfp_custody.components._shared.verification import read_evidence
 
 PIN = "ab" * 32
@@ -30,83 +32,6 @@ GOOD: dict[str, object] = {"name": "a", "key": KEY, "may_sign": ["mask-pii"]}
 
 def trust_with(**changes: object) -> dict[str, object]:
     return {"version": 1, "signers": [GOOD | changes]}
-
-
-MALFORMED = [
-    ([], "the trust file is no object"),
-    ("text", "the trust file is no object"),
-    ({"signers": []}, "lacks version"),
-    ({"version": 1}, "lacks signers"),
-    ({"version": 2, "signers": []}, "version 2 is not 1"),
-    ({"version": "1", "signers": []}, "version '1' is not 1"),
-    ({"version": 1, "signers": [], "unsafe": True}, "unknown 'unsafe'"),
-    ({"version": 1, "signers": True}, "signers is no list"),
-    ({"version": 1, "signers": 5}, "signers is no list"),
-    ({"version": 1, "signers": {"a": GOOD}}, "signers is no list"),
-    ({"version": 1, "signers": ["a"]}, r"signers\[0\] is no object"),
-    ({"version": 1, "signers": [], "policies": {"baseline": PIN}}, "policies is no list"),
-    ({"version": 1, "signers": [], "policies": [{"name": "x"}]}, r"policies\[0\] lacks sha256"),
-    ({"version": 1, "signers": [], "policies": [{"name": "x", "sha256": PIN.upper()}]}, "no lower-case SHA-256"),
-    ({"version": 1, "signers": [], "policies": [{"name": "x", "sha256": PIN[:-1]}]}, "no lower-case SHA-256"),
-    ({"version": 1, "signers": [], "policies": [{"name": ["x"], "sha256": PIN}]}, r"policies\[0\].name is no text"),
-    (
-        {"version": 1, "signers": [], "policies": [{"name": "x", "sha256": PIN}, {"name": "x", "sha256": PIN[::-1]}]},
-        "repeats a name",
-    ),
-    (trust_with(name=None), r"signers\[0\].name is no text"),
-    (trust_with(name=" "), r"signers\[0\].name is no text"),
-    (trust_with(name=["a"]), r"signers\[0\].name is no text"),
-    (trust_with(email="x"), "unknown 'email'"),
-    (trust_with(may_sign=[]), "may_sign must list some of"),
-    (trust_with(may_sign="mask-pii"), "may_sign must list some of"),
-    (trust_with(may_sign=["*"]), "may_sign must list some of"),
-    (trust_with(may_sign=[["mask-pii"]]), "may_sign must list some of"),
-    (trust_with(may_sign=["mask-pii", "everything"]), "may_sign must list some of"),
-    (trust_with(key="no key"), "no PEM public key"),
-    (trust_with(key=None), "no PEM public key"),
-    (trust_with(key=KEY.replace("PUBLIC", "PRIVATE")), "no PEM public key"),
-    (trust_with(key=KEY[:80]), "no PEM public key"),
-    (trust_with(key=public(ec.generate_private_key(ec.SECP384R1()))), "not on the curve P-256"),
-    (trust_with(key=public(rsa.generate_private_key(65537, 2048))), "not on the curve P-256"),
-    (trust_with(not_before="2026"), "not_before is no timestamp"),
-    (trust_with(not_after=20260101), "not_after is no timestamp"),
-    (trust_with(revoked=True), "revoked is no timestamp"),
-    ({"version": 1, "signers": [GOOD, GOOD | {"name": "b"}]}, "repeats a name or key"),
-    ({"version": 1, "signers": [GOOD, GOOD | {"key": OTHER}]}, "repeats a name or key"),
-]
-
-
-class NoAlias(yaml.SafeDumper):
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(("document", "said"), MALFORMED)
-def test_a_malformed_trust_file_is_refused(tmp_path: Path, document: object, said: str) -> None:
-    path = tmp_path / "trust.yaml"
-    path.write_text(yaml.dump(document, Dumper=NoAlias))
-    with pytest.raises(Misconfigured, match=said) as refusal:
-        load_trust(path)
-    assert str(path) in refusal.value.evidence
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b"", "it is empty"),
-        (b"\xff", "it is not UTF-8"),
-        (b"version: 1\nsigners: []\nsigners: []\n", "the name 'signers' stands in it twice"),
-        (b"version: 1\nsigners: &a []\npolicies: *a\n", "YAML alias"),
-        (b"version: 1\nsigners: !!python/name:os.system x\n", "it is no YAML"),
-        (b"? [version]\n: 1\n", "it is no YAML"),
-        (b"version: 1\nsigners: [\n", "it is no YAML"),
-    ],
-)
-def test_a_trust_file_that_is_no_clean_yaml_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
-    path = tmp_path / "trust.yaml"
-    path.write_bytes(data)
-    with pytest.raises(Misconfigured, match=said):
-        load_trust(path)
 
 
 def test_a_missing_trust_file_is_refused(tmp_path: Path) -> None:
@@ -182,3 +107,121 @@ def test_the_edges_of_validity(
     (tmp_path / "t.yaml").write_text(yaml.safe_dump({"version": 1, "signers": [entry]}))
     (trusted,) = load_trust(tmp_path / "t.yaml").signers.values()
     assert (trusted.fault_at(moment) is None) is valid
+
+
+WHO = {"issuer": "https://kubernetes.default.svc", "identity": "https://kubernetes.io/namespaces/ml/serviceaccounts/a"}
+SHARED = {"hmac": "vault-hmac:transit/custody"}
+ROLE = {"name": "a", "may_sign": ["mask-pii"]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "code"),
+    [
+        ({}, codes.TRUST_CREDENTIAL),
+        ({"key": KEY, **WHO}, codes.TRUST_CREDENTIAL),
+        ({"key": KEY, **SHARED}, codes.TRUST_CREDENTIAL),
+        ({**WHO, **SHARED}, codes.TRUST_CREDENTIAL),
+        ({"key": KEY, "issuer": WHO["issuer"]}, codes.TRUST_CREDENTIAL),
+        ({"issuer": WHO["issuer"]}, codes.TRUST_CREDENTIAL),
+        ({"identity": WHO["identity"]}, codes.TRUST_CREDENTIAL),
+        ({"hmac": "vault:transit/custody"}, codes.TRUST_CREDENTIAL),
+        ({"hmac": 7}, codes.FIELDS),
+        ({**WHO, "issuer": ""}, codes.FIELDS),
+        ({**WHO, "identity": ["a"]}, codes.FIELDS),
+        ({**WHO, "identity_regexp": ".*"}, codes.FIELDS),
+    ],
+)
+def test_a_signer_has_exactly_one_way_to_be_known(tmp_path: Path, entry: dict[str, object], code: str) -> None:
+    (tmp_path / "t.yaml").write_text(json.dumps({"version": 1, "signers": [ROLE | entry]}))
+    with pytest.raises(Misconfigured) as refusal:
+        load_trust(tmp_path / "t.yaml")
+    assert refusal.value.code == codes.in_series(code, 5)
+
+
+def test_signers_of_every_kind(tmp_path: Path) -> None:
+    entries = [GOOD | {"name": "k"}, ROLE | WHO | {"name": "i"}, ROLE | SHARED | {"name": "h"}]
+    (tmp_path / "t.yaml").write_text(json.dumps({"version": 1, "signers": entries}))
+    key, identity, shared = load_trust(tmp_path / "t.yaml").signers.values()
+    assert isinstance(key.credential, ec.EllipticCurvePublicKey)
+    assert identity.credential == Identity(WHO["issuer"], WHO["identity"])
+    assert shared.credential == SharedKey(SHARED["hmac"])
+
+
+def test_an_identity_stands_only_once(tmp_path: Path) -> None:
+    entries = [ROLE | WHO, ROLE | WHO | {"name": "b"}]
+    (tmp_path / "t.yaml").write_text(json.dumps({"version": 1, "signers": entries}))
+    with pytest.raises(Misconfigured) as refusal:
+        load_trust(tmp_path / "t.yaml")
+    assert refusal.value.code == codes.TRUST_TWICE
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("root.json", None), ("root.json", ""), ("root.json", "[]"), ("root.json", "{}"), ("root.json", '{"a":1,"a":2}')]
+    + [(7, "{}"), ("", "{}"), ("root.json", '{"tlogs": []}'), ("root.json", '{"trustedRoot": 5}')],
+)
+def test_a_sigstore_root_that_is_none_is_refused(tmp_path: Path, name: object, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "root.json").write_text(text)
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump({"version": 1, "signers": [], "sigstore_root": name}))
+    with pytest.raises(Misconfigured) as refusal:
+        load_trust(tmp_path / "t.yaml")
+    assert refusal.value.code in (codes.SIGSTORE_ROOT, codes.in_series(codes.FIELDS, 5))
+
+
+def read_text(tmp_path: Path, text: str) -> Trust:
+    (tmp_path / "t.yaml").write_text(text)
+    return load_trust(tmp_path / "t.yaml")
+
+
+def test_signers_are_added_and_revoked(tmp_path: Path) -> None:
+    text = add_signer("", "a", {"key": KEY}, ["mask-pii"], not_after=datetime(2027, 1, 1, tzinfo=UTC))
+    assert "  key: |\n    -----BEGIN" in text
+    assert "not_after: 2027-01-01T00:00:00Z\n" in text
+    text = add_signer(f"{text}policies:\n- name: baseline\n  sha256: {PIN}\n", "ü", WHO, ["train-model", "sign-model"])
+    text = add_signer(text, "h", SHARED, ["mask-pii"])
+    trust = read_text(tmp_path, text)
+    assert [signer.name for signer in trust.signers.values()] == ["a", "ü", "h"]
+    assert trust.policies == {"baseline": PIN}
+    first, second = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
+    text = revoke_signer(text, "ü", second)
+    text = revoke_signer(text, "ü", first)
+    trust = read_text(tmp_path, revoke_signer(text, "ü", second))
+    assert [signer.revoked for signer in trust.signers.values()] == [None, first, None]
+    a, _, _ = trust.signers.values()
+    assert (a.not_after, a.may_sign) == (datetime(2027, 1, 1, tzinfo=UTC), {"mask-pii"})
+
+
+@pytest.mark.parametrize(
+    ("name", "credential", "may_sign", "code"),
+    [
+        ("a", {"key": OTHER}, ["mask-pii"], codes.TRUST_TWICE),
+        ("b", {"key": KEY}, ["mask-pii"], codes.TRUST_TWICE),
+        ("b", {"key": "no key"}, ["mask-pii"], codes.TRUST_KEY),
+        ("b", {"key": OTHER}, [], codes.TRUST_ROLE),
+        ("b", {"key": OTHER}, ["everything"], codes.TRUST_ROLE),
+        ("b", {"key": OTHER, **WHO}, ["mask-pii"], codes.TRUST_CREDENTIAL),
+        ("b", {"key": OTHER, "revoked": "never"}, ["mask-pii"], codes.TRUST_MOMENT),
+        (" ", {"key": OTHER}, ["mask-pii"], codes.in_series(codes.FIELDS, 5)),
+    ],
+)
+def test_nothing_is_added_that_could_not_be_read(
+    name: str, credential: dict[str, str], may_sign: list[str], code: str
+) -> None:
+    text = add_signer("", "a", {"key": KEY}, ["mask-pii"])
+    with pytest.raises(Misconfigured) as refusal:
+        add_signer(text, name, credential, may_sign)
+    assert refusal.value.code == code
+
+
+@pytest.mark.parametrize("text", ["version: 2\nsigners: []\n", "signers: []\n", "[", "version: 1\nsigners: 5\n"])
+def test_what_is_no_trust_file_is_not_edited(text: str) -> None:
+    with pytest.raises(Misconfigured):
+        add_signer(text, "a", {"key": KEY}, ["mask-pii"])
+    with pytest.raises(Misconfigured):
+        revoke_signer(text, "a", datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_a_signer_that_is_not_there_cannot_be_revoked() -> None:
+    with pytest.raises(Misconfigured, match="it has no signer 'b'"):
+        revoke_signer(add_signer("", "a", {"key": KEY}, ["mask-pii"]), "b", datetime(2026, 1, 1, tzinfo=UTC))
