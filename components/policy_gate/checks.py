@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import Listing, sha256_file
+from kfp_custody.components._shared.documents import MAX_JSON
 from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, from_os_error
 from kfp_custody.components._shared.evidence import ATTESTATION, DRIFT, MASKING, MODEL_SIGNATURE, TRAINING
 from kfp_custody.components._shared.kinds import Kind
@@ -34,12 +36,43 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Term:
+    """A part of a rule: whether it holds, the values it was decided on, and what it needs (empty when it holds)."""
+
+    expression: str
+    holds: bool
+    found: str
+    needs: str
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How a rule was tried: its text, whether its condition let it apply, and each of its parts."""
+
+    message: str
+    expr: str
+    when: str
+    applies: bool
+    terms: tuple[Term, ...] = ()
+
+    @property
+    def needs(self) -> str:
+        """What would make the rule hold; empty when it does."""
+        return "; ".join(term.needs for term in self.terms if term.needs)
+
+
+@dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: PASSED or FAILED, and what was seen."""
+    """One thing that was looked at: PASSED or FAILED, and what was seen.
+
+    `code` is the refusal's (see `codes.py`), empty when the check passed; `tried` is there for rules of the policy.
+    """
 
     id: str
     verdict: str
     detail: str
+    code: str = ""
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +167,7 @@ class _Findings:
 
     def show(self, name: str, bundle: Path) -> None:
         with suppress(OSError):  # why it cannot be read is what the check of the evidence then says
-            if bundle.is_file() and not bundle.is_symlink():
+            if bundle.is_file() and not bundle.is_symlink() and bundle.stat().st_size <= MAX_JSON:
                 self.shown[name] = sha256_file(bundle)
 
     def accept(self, name: str, verified: Verified) -> None:
@@ -146,9 +179,10 @@ class _Findings:
             self.checks.append(Check(check, "PASSED", look()))
         except (CustodyError, OSError) as error:  # an artifact that cannot be read is a finding, not an accident
             refusal = error if isinstance(error, CustodyError) else from_os_error(error)
-            self.checks.append(Check(check, "FAILED", f"{refusal.what} {refusal.evidence}"))
+            self.checks.append(Check(check, "FAILED", f"{refusal.what} {refusal.evidence}", refusal.code))
         except _NotGenuine as missing:
-            self.checks.append(Check(check, "FAILED", f"not checked: the evidence {missing} was not accepted"))
+            why = f"not checked: the evidence {missing} was not accepted"
+            self.checks.append(Check(check, "FAILED", why, codes.CHECK_NOT_MADE))
 
     def need(self, name: str) -> Verified:
         if name not in self.verified:

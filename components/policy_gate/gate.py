@@ -1,26 +1,32 @@
 """The gate: verify the chain, ask the policy, sign PASSED or FAILED, explain."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import Signer
+
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import Listing, list_tree, sha256_bytes
 from kfp_custody.components._shared.documents import canonical_json
-from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid
-from kfp_custody.components._shared.evidence import now, resource, verification_summary, write_evidence
+from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, Misconfigured
+from kfp_custody.components._shared.evidence import DECISION, now, resource, verification_summary, write_evidence
 from kfp_custody.components._shared.files import write_atomic
+from kfp_custody.components._shared.keys import key_hint
 from kfp_custody.components._shared.model_signature import MODEL_FOLDER
-from kfp_custody.components._shared.report import Markup, Section, badge, page, paragraph, table, text
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components._shared.signers import load_signer
+from kfp_custody.components._shared.signers.loading import load_signer, public_key
 from kfp_custody.components._shared.trust import Trust, load_trust
-from kfp_custody.components.policy_gate.chain_drawing import draw_chain
 from kfp_custody.components.policy_gate.checks import Chain, Check, Findings, check_chain
+from kfp_custody.components.policy_gate.opa import ask, not_asked
 from kfp_custody.components.policy_gate.policy import Policy, load_policy
+from kfp_custody.components.policy_gate.reporting import explanation, html
 from kfp_custody.components.policy_gate.rules import evaluate, facts, requirements
 
 LEVEL = "KFP_CUSTODY_CHAIN_VERIFIED"
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123: what Kubernetes can name a service
 
 
 @dataclass(frozen=True)
@@ -63,23 +69,28 @@ def enforce(
         report: The HTML file to write.
         run_id: The pipeline run.
         policy: Name of a shipped policy, or path of a policy file.
-        model_name: The name that the decision lets the model be deployed under.
-        settings: Trust and signer.
+        model_name: The name that the decision lets the model be deployed under, a DNS label.
+        settings: Trust and signer, and the token for a policy server.
 
     Raises:
-        Misconfigured: trust file, signer, or a policy file that cannot be read.
+        Misconfigured: trust file, signer, a policy file that cannot be read, or a name that is no DNS label.
         EvidenceInvalid: neither the model nor its provenance can be read, so there is nothing to decide about.
     """
+    _require_label(model_name)
     moment = now()
     trust = load_trust(settings.trust_file)
     signer = load_signer(settings.signer_uri("policy_gate"))
     rules = load_policy(policy)
     findings = check_chain(chain, trust, run_id, moment)
-    checks = (*findings.checks, pin_check(rules, trust), *_judge(rules, findings, moment))
+    seen = facts(findings.verified, moment, gate_facts(trust, signer, model_name))
+    pin = pin_check(rules, trust)
+    asked = requirements(rules, findings.verified, moment)
+    checks = (*findings.checks, pin, *asked, *evaluate(rules, seen), *_ask(rules, pin, seen, settings))
     subject = findings.model or _subject(chain, findings)
     passed = all(check.verdict == "PASSED" for check in checks)
     done = GateDecision("PASSED" if passed else "FAILED", checks, subject.sha256, rules.name, rules.sha256)
-    explanation = canonical_json(_explanation(done, findings, trust, model_name))
+    told = (checks, done.verdict, (model_name, subject.sha256), rules, findings, trust)
+    explained = canonical_json(explanation(*told))
     statement = verification_summary(
         subject,
         passed=passed,
@@ -89,11 +100,33 @@ def enforce(
         policy_sha256=rules.sha256,
         inputs=findings.shown,
         levels=[LEVEL],
-        reports=[resource("report", sha256_bytes(explanation), media_type="application/json")],
+        reports=[resource("report", sha256_bytes(explained), media_type="application/json")],
     )
-    write_evidence(decision, statement, signer, subject, report=explanation)
-    write_atomic(report, _html(done, findings, rules, trust, run_id, model_name).encode())
+    write_evidence(decision, statement, signer, subject, report=explained)
+    write_atomic(report, html(*told, run_id).encode())
     return done
+
+
+def gate_facts(trust: Trust, signer: object, model_name: str) -> dict[str, Any]:
+    """Return what rules may know about the gate.
+
+    Args:
+        trust: The trust file.
+        signer: Who will sign the decision. Only a key has a name before it has signed; `signer` is absent for others,
+            so that a rule about it denies, while `deciders` says who may sign decisions at all.
+        model_name: What the model is to be deployed as.
+    """
+    known: dict[str, Any] = {
+        "deciders": sorted(entry.name for entry in trust.signers.values() if DECISION.name in entry.may_sign),
+        "model_name": model_name,
+    }
+    if isinstance(signer, Signer):
+        try:
+            entry = trust.signers.get(key_hint(public_key(signer)))
+        except Misconfigured:
+            return known  # an HMAC key, which has no public half
+        return known | ({"signer": entry.name} if entry else {})
+    return known
 
 
 def pin_check(policy: Policy, trust: Trust) -> Check:
@@ -106,14 +139,25 @@ def pin_check(policy: Policy, trust: Trust) -> Check:
         "policy:pinned",
         "FAILED",
         f"policy {policy.name}: the trust file expected {expected}, found sha256:{policy.sha256}",
+        codes.POLICY_NOT_PINNED,
     )
 
 
-def _judge(policy: Policy, findings: Findings, moment: datetime) -> list[Check]:
-    return [
-        *requirements(policy, findings.verified, moment),
-        *evaluate(policy, facts(findings.verified, moment)),
-    ]
+def _ask(policy: Policy, pin: Check, seen: Mapping[str, Any], settings: Settings) -> list[Check]:
+    """Ask the policy's server, if it names one and the policy counts."""
+    if policy.opa is None:
+        return []
+    return [ask(policy.opa, seen, settings.opa_token_file) if pin.verdict == "PASSED" else not_asked(policy.opa)]
+
+
+def _require_label(name: str) -> None:
+    if not _LABEL.fullmatch(name):
+        raise Misconfigured(
+            "The model's name cannot be the name of a service.",
+            evidence=f"model_name {ascii(name[:80])} is no DNS label",
+            remedy="Use lower-case letters, digits and dashes, at most 63, with a letter or digit at either end.",
+            code=codes.MODEL_NAME,
+        )
 
 
 def _subject(chain: Chain, findings: Findings) -> Listing:
@@ -127,50 +171,6 @@ def _subject(chain: Chain, findings: Findings) -> Listing:
                 "There is no model to decide about.",
                 evidence=f"model/: {refusal}",
                 remedy="Wire the output of sign_model.",
+                code=codes.NO_EVIDENCE,
             ) from refusal
         return training.listing
-
-
-def _explanation(done: GateDecision, findings: Findings, trust: Trust, model_name: str) -> dict[str, Any]:
-    return {
-        "stage": "enforce_policy",
-        "verdict": done.verdict,
-        "model": {"name": model_name, "sha256": done.model_sha256},
-        "policy": {"name": done.policy, "sha256": done.policy_sha256},
-        "trust": {"sha256": trust.sha256},
-        "inputs": dict(findings.shown),
-        "checks": [{"id": check.id, "verdict": check.verdict, "detail": check.detail} for check in done.checks],
-    }
-
-
-def _html(done: GateDecision, findings: Findings, policy: Policy, trust: Trust, run_id: str, model_name: str) -> str:
-    digests = {name: piece.subject_sha256 for name, piece in findings.verified.items()} | {"model": done.model_sha256}
-    failed = "".join(
-        f"<p>{badge('REFUSED')} <strong>{text(check.id)}</strong></p>{paragraph(check.detail)}" for check in done.failed
-    )
-    groups = {
-        "Evidence: signatures, signers, run": ("evidence",),
-        "Bytes: hashed again here": ("bytes",),
-        "Links: each piece of evidence names the one before": ("link",),
-        f"Policy {policy.name}: what it requires": ("policy", "requires"),
-        f"Policy {policy.name}: its rules": ("rule",),
-    }
-    sections = [Section("Why it was refused", failed)] if failed else []
-    sections.append(Section("The chain", draw_chain(done.checks, done.verdict, digests)))
-    for title, prefixes in groups.items():
-        rows = [
-            (Markup(badge(check.verdict)), check.id.partition(":")[2], check.detail)
-            for check in done.checks
-            if check.id.partition(":")[0] in prefixes
-        ]
-        sections.append(Section(title, table(("verdict", "check", "what was seen"), rows)))
-    about = (
-        ("model", f"{model_name} sha256:{done.model_sha256}"),
-        ("run", run_id),
-        ("policy", f"{policy.name} sha256:{policy.sha256}: {policy.description}"),
-        ("trust file", f"sha256:{trust.sha256}, {len(trust.signers)} signers"),
-        *((f"evidence {name}", f"bundle sha256:{digest}") for name, digest in sorted(findings.shown.items())),
-    )
-    sections.append(Section("What was decided about", table(("", ""), about)))
-    summary = f"{len(done.checks)} checks, {len(done.failed)} failed. A model is deployed only when every check passes."
-    return page("Policy gate", done.verdict, sections, summary)

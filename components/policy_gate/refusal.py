@@ -1,7 +1,10 @@
 """Failing the run after the gate said FAILED, with the reasons."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.documents import DocumentFault, parse_json
 from kfp_custody.components._shared.errors import EvidenceInvalid, PolicyRefused
 from kfp_custody.components._shared.evidence import DECISION, REPORT_NAME
@@ -26,10 +29,17 @@ def refuse_run(decision: Path, run_id: str, settings: Settings) -> None:
             "The gate's explanation cannot be read.", evidence=f"{REPORT_NAME}: {error}", remedy="Run the gate again."
         ) from error
     failed = [check for check in explanation["checks"] if check["verdict"] != "PASSED"]
-    reasons = "".join(f"\n    {check['id']}: {check['detail']}" for check in failed)
+    reasons = "".join(f"\n    {_reason(check)}" for check in failed)
     raise PolicyRefused(
         f"The gate said {verified.result}; nothing was deployed.",
         evidence=f"policy {explanation['policy']['name']}, {len(failed)} of {len(explanation['checks'])} checks failed:"
         + (reasons or " none"),
         remedy="See the report of enforce_policy; what it names must be put right, then the pipeline run again.",
+        code=codes.GATE_FAILED,
     )
+
+
+def _reason(check: Mapping[str, Any]) -> str:
+    """Return what failed and why, with its code once: a refusal that the gate met says it already."""
+    code, detail = check.get("code", ""), check["detail"]
+    return f"{check['id']}: {detail}" + (f" [{code}]" if code and f"[{code}]" not in detail else "")

@@ -1,38 +1,32 @@
 """Evaluating CEL rules over verified evidence; whatever is not plainly true denies."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.verification import Verified
-from kfp_custody.components.policy_gate.checks import Check
+from kfp_custody.components.policy_gate.checks import Check, Tried
+from kfp_custody.components.policy_gate.explaining import explain, values
+from kfp_custody.components.policy_gate.expressions import terms
+from kfp_custody.components.policy_gate.facts import GATE, VARIABLES, age_hours, facts
 from kfp_custody.components.policy_gate.policy import Policy, Rule
 
-# What rules may name, and the evidence behind it.
-VARIABLES = {
-    "masking": "masking",
-    "dataset": "dataset",
-    "training": "training",
-    "model": "model",
-    "drift": "drift",
-    "current_masking": "current-masking",
-}
-_PATH = re.compile(rf"\b(?:{'|'.join(VARIABLES)})(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
-
-
-def facts(verified: Mapping[str, Verified], at: datetime) -> dict[str, dict[str, Any]]:
-    """Return what the rules see; evidence that did not verify is an empty map, so that its fields are absent."""
-    return {variable: _facts(verified[name], at) if name in verified else {} for variable, name in VARIABLES.items()}
+__all__ = ["GATE", "VARIABLES", "evaluate", "facts", "requirements"]
 
 
 def evaluate(policy: Policy, seen: Mapping[str, Mapping[str, Any]]) -> list[Check]:
-    """Evaluate every rule; none is skipped because another failed."""
+    """Evaluate every rule; none is skipped because another failed.
+
+    Args:
+        policy: The policy.
+        seen: What `facts` returned.
+    """
     from cel_expr_python import cel
 
-    text, any_value = cel.Type.STRING, cel.Type.DYN
-    environment = cel.NewEnv(variables={name: cel.Type.Map(text, any_value) for name in VARIABLES})
-    return [_evaluate(environment, rule, seen) for rule in policy.rules]
+    fields = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+    environment = cel.NewEnv(variables=dict.fromkeys((*VARIABLES, GATE), fields))
+    return [_evaluate(environment, rule, {GATE: {}, **seen}) for rule in policy.rules]
 
 
 def requirements(policy: Policy, verified: Mapping[str, Verified], at: datetime) -> list[Check]:
@@ -42,42 +36,37 @@ def requirements(policy: Policy, verified: Mapping[str, Verified], at: datetime)
         pieces = [piece for piece in verified.values() if piece.kind.name == requirement.kind]
         faults = [] if pieces else ["there is none that verified"]
         for piece in pieces:
-            age = _age_hours(piece, at)
+            age = age_hours(piece, at)
             if age is not None and age > policy.max_age_hours:
                 faults.append(f"it is {age:.1f} hours old, more than {policy.max_age_hours:g}")
             if requirement.signers and piece.signer not in requirement.signers:
                 faults.append(f"it is signed by {piece.signer}, not by {' or '.join(requirement.signers)}")
         found = ", ".join(sorted({f"signed by {piece.signer}" for piece in pieces}))
-        checks.append(Check(f"requires:{requirement.kind}", _verdict(not faults), "; ".join(faults) or found))
+        check, detail = f"requires:{requirement.kind}", "; ".join(faults) or found
+        checks.append(Check(check, _verdict(not faults), detail, codes.REQUIREMENT if faults else ""))
     return checks
 
 
-def _facts(piece: Verified, at: datetime) -> dict[str, Any]:
-    predicate, age = piece.predicate, _age_hours(piece, at)
-    return {
-        "signer": piece.signer,
-        **({} if age is None else {"age_hours": age}),  # absent, so that a rule about it denies
-        "result": piece.result or "",
-        "subject": piece.subject_sha256,
-        "metrics": piece.metrics,
-        "coverage": {name: float(value) for name, value in predicate.get("custody_coverage", {}).items()},
-        "parameters": dict(predicate.get("buildDefinition", {}).get("externalParameters", {})),
-    }
-
-
 def _evaluate(environment: Any, rule: Rule, seen: Mapping[str, Mapping[str, Any]]) -> Check:
-    values = _values(rule, seen)
+    check = f"rule:{rule.id}"
     if rule.when:
         applies, fault = _true(environment, rule.when, seen)
+        tried = Tried(rule.message, rule.expr, rule.when, applies)
         if fault:
-            return Check(
-                f"rule:{rule.id}", "FAILED", f"{rule.message} The condition 'when' could not be decided: {fault}"
-            )
+            why = f"{rule.message} The condition 'when' could not be decided: {fault}"
+            return Check(check, "FAILED", why, codes.RULE_UNDECIDED, tried)
         if not applies:
-            return Check(f"rule:{rule.id}", "PASSED", f"{rule.message} Does not apply here ({rule.when}).")
+            return Check(check, "PASSED", f"{rule.message} Does not apply here ({rule.when}).", tried=tried)
     holds, fault = _true(environment, rule.expr, seen)
-    detail = f"{rule.message} Rule: {rule.expr}. Found: {values or 'nothing'}." + (f" Error: {fault}" if fault else "")
-    return Check(f"rule:{rule.id}", _verdict(holds), detail)
+    parts = tuple(explain(environment, term, seen) for term in terms(rule.expr))
+    tried = Tried(rule.message, rule.expr, rule.when, True, parts)
+    detail = f"{rule.message} Rule: {rule.expr}. Found: {values(rule.expr, seen) or 'nothing'}."
+    if holds:
+        return Check(check, "PASSED", detail, tried=tried)
+    detail += f" It {tried.needs}." if tried.needs else ""
+    if fault:
+        return Check(check, "FAILED", f"{detail} Error: {fault}", codes.RULE_UNDECIDED, tried)
+    return Check(check, "FAILED", detail, codes.RULE, tried)
 
 
 def _true(environment: Any, expression: str, seen: Mapping[str, Mapping[str, Any]]) -> tuple[bool, str]:
@@ -96,21 +85,6 @@ def _true(environment: Any, expression: str, seen: Mapping[str, Mapping[str, Any
         else f"it is {value.type()}, not a boolean"
     )
     return False, shown
-
-
-def _values(rule: Rule, seen: Mapping[str, Any]) -> str:
-    """Return the present value of every field that a rule names."""
-    shown = {}
-    for path in _PATH.findall(rule.expr):
-        value: Any = seen
-        for part in path.split("."):
-            value = value.get(part, "absent") if isinstance(value, Mapping) else "absent"
-        shown[path] = value if not isinstance(value, Mapping) else "a map"
-    return ", ".join(f"{path} = {value}" for path, value in shown.items())
-
-
-def _age_hours(piece: Verified, at: datetime) -> float | None:
-    return None if piece.time is None else max((at - piece.time).total_seconds() / 3600, 0.0)
 
 
 def _verdict(good: bool) -> str:

@@ -75,7 +75,8 @@ def test_the_committed_files_are_what_the_code_says(seed: str, tmp_path: Path) -
 def test_a_stale_file_is_named_left_alone_and_then_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in (*FILES, ROOT / "README.md", *ROOT.glob("*/*/README.md"), *ROOT.glob("pipelines/*/pipeline.py")):
+    documents = (ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("*/*/README.md"))
+    for path in (*FILES, *documents, *ROOT.glob("pipelines/*/pipeline.py")):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)

@@ -274,5 +274,5 @@ def test_in_a_task_a_refusal_ends_without_a_traceback(bench, monkeypatch):
     bench = bench()
     (bench.root / "current" / "data.parquet").write_bytes(b"")
     monkeypatch.setenv("_KFP_RUNTIME", "true")
-    with pytest.raises(SystemExit, match="REFUSED EvidenceInvalid: current dataset"):
+    with pytest.raises(SystemExit, match=r"REFUSED EvidenceInvalid: \[CUS-E215\] current dataset"):
         bench.run()

@@ -83,7 +83,9 @@ def test_a_refusal_lets_the_task_succeed_and_keeps_the_report(site: Site, monkey
     call = Call(site, site.chain(training=TRAINED | {"roc_auc": 0.6}))
     assert (call.run(), call.decided) == ("FAILED", "FAILED")
     assert "training.metrics.roc_auc = 0.6" in Path(call.report.path).read_text()
-    with pytest.raises(SystemExit, match=r"REFUSED PolicyRefused: The gate said FAILED(.*\n)+.*rule:roc-auc-floor"):
+    with pytest.raises(
+        SystemExit, match=r"REFUSED PolicyRefused: \[CUS-E301\] The gate said FAILED(.*\n)+.*rule:roc-auc-floor"
+    ):
         refuse.python_func(call.decision, RUN)
 
 

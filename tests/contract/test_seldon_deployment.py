@@ -59,7 +59,7 @@ def test_in_a_task_a_refusal_is_three_lines_and_no_traceback(
     tmp_path: Path, settings: Settings, signer: Signer, pinned: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("_KFP_RUNTIME", "true")
-    with pytest.raises(SystemExit, match="REFUSED PolicyRefused: The gate did not let this model pass"):
+    with pytest.raises(SystemExit, match="REFUSED PolicyRefused: .CUS-E3.*. The gate did not let this model pass"):
         run(tmp_path, signer, decided="FAILED")
 
 

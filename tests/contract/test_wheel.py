@@ -48,7 +48,7 @@ def own_masking(dataset: Output[MaskedDataset], masking: Output[TestResult], run
     from kfp_custody.components._shared.digests import list_tree, sha256_bytes
     from kfp_custody.components._shared.evidence import MASKING, resource, test_result, write_evidence
     from kfp_custody.components._shared.settings import load_settings
-    from kfp_custody.components._shared.signers import load_signer
+    from kfp_custody.components._shared.signers.loading import load_signer
 
     folder = Path(dataset.path)
     folder.mkdir(parents=True)
@@ -170,6 +170,6 @@ def test_a_stage_without_its_extra_says_what_to_install(python: Path, tmp_path: 
     (tmp_path / "raw.csv").write_text("a\n1\n")
     (tmp_path / "bare.py").write_text(BARE)
     printed = run([python, "bare.py"], tmp_path)
-    assert "REFUSED Misconfigured: A library that this stage needs is not installed." in printed
+    assert "REFUSED Misconfigured: [CUS-E523] A library that this stage needs is not installed." in printed
     assert "pip install 'kfp-custody[local]'" in printed
     assert "Traceback" not in printed[printed.index("REFUSED") :]

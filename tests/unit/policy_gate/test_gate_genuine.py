@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from genuine_chain import RUN, TRAINED, Site
+from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import list_tree, sha256_file
 from kfp_custody.components._shared.documents import parse_json
 from kfp_custody.components._shared.errors import EvidenceInvalid, Misconfigured, PolicyRefused
@@ -84,7 +85,14 @@ def test_the_report_lists_every_check_and_loads_nothing(site: Site, precision: f
     assert [check["id"] for check in explained["checks"]] == [check.id for check in done.checks]
     for check in done.checks:
         assert escape(check.id.partition(":")[2]) in html
-        assert escape(check.detail) in html
+        if check.tried is None:
+            assert escape(check.detail) in html
+            continue
+        assert escape(check.tried.message) in html
+        for term in check.tried.terms:
+            assert escape(term.expression) in html
+            assert escape(term.found) in html
+            assert escape(term.needs) in html
     for digest in explained["inputs"].values():
         assert digest in html
     links = Links(html)
@@ -99,10 +107,11 @@ def test_the_report_lists_every_check_and_loads_nothing(site: Site, precision: f
 def test_what_comes_from_outside_is_escaped_in_the_report(site: Site) -> None:
     chain = site.chain()
     (chain.model / "model" / "<script>alert(1)<").write_bytes(b"x")
-    done, _, html = site.gate(chain, model_name="<img src=x onerror=alert(1)>")
+    done, _, html = site.gate(chain, run_id="<img src=x onerror=alert(1)>")
     assert done.verdict == "FAILED"
     assert "<script" not in html
     assert "<img" not in html
+    assert "&lt;img" in html
     assert "&lt;script&gt;" in html
 
 
@@ -160,3 +169,78 @@ def test_no_signer_no_decision(site: Site) -> None:
     del site.environment["CUSTODY_SIGNER"]
     with pytest.raises(Misconfigured, match="CUSTODY_SIGNER_POLICY_GATE"):
         site.gate(chain)
+
+
+@pytest.mark.parametrize("name", ["fraud-detection", "a", "0-9", "a" * 63])
+def test_a_dns_label_names_a_model(site: Site, name: str) -> None:
+    done, evidence, _ = site.gate(site.chain(), model_name=name)
+    assert done.verdict == "PASSED"
+    assert read_evidence(evidence, DECISION, site.trust, run_id=RUN).predicate["resourceUri"] == f"models:/{name}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "Fraud", "fraud_detection", "fraud.detection", "-a", "a-", "a" * 64, "a/b", "../a", "a\n", "ä", "<img>"],
+)
+def test_a_name_that_is_no_dns_label_is_refused_before_anything_is_decided(site: Site, name: str) -> None:
+    with pytest.raises(Misconfigured, match="no DNS label") as refusal:
+        site.gate(site.chain(), model_name=name)
+    assert refusal.value.code == codes.MODEL_NAME
+    assert not list(site.root.glob("decision-*"))
+
+
+def test_every_failed_check_has_a_code_and_no_other(site: Site) -> None:
+    chain = site.chain(training=TRAINED | {"average_precision": 0.31})
+    (chain.dataset / "data.parquet").write_bytes(b"changed")
+    (chain.drift / "check-drift.sigstore.json").write_bytes(b"{}")
+    done, evidence, html = site.gate(chain)
+    assert {check.id for check in done.failed} > {"bytes:dataset=dataset", "rule:auprc-floor", "rule:drift-limited"}
+    assert all(check.code in codes.CODES for check in done.failed)
+    assert not any(check.code for check in done.checks if check.verdict == "PASSED")
+    found = {check.id: check.code for check in done.failed}
+    assert found["rule:auprc-floor"] == codes.RULE
+    assert found["rule:drift-limited"] == codes.RULE_UNDECIDED
+    assert found["link:drift.model->training"] == codes.CHECK_NOT_MADE
+    assert found["requires:check-drift"] == codes.REQUIREMENT
+    explained = parse_json((evidence / "report.json").read_bytes())
+    assert {check["id"]: check["code"] for check in explained["checks"] if "code" in check} == found
+    assert all(code in html for code in found.values())
+
+
+def test_the_report_says_what_would_make_a_rule_pass(site: Site) -> None:
+    done, evidence, html = site.gate(site.chain(training=TRAINED | {"average_precision": 0.42}))
+    needs = "needs training.metrics.average_precision >= 0.5, is 0.42 (0.08 short)"
+    (failed,) = done.failed
+    assert failed.tried is not None
+    assert failed.tried.needs == needs
+    assert needs in failed.detail
+    assert escape(needs) in html
+    explained = parse_json((evidence / "report.json").read_bytes())
+    (rule,) = [check["rule"] for check in explained["checks"] if check["id"] == "rule:auprc-floor"]
+    assert rule == {
+        "asks": failed.tried.message,
+        "when": "",
+        "expr": "training.metrics.average_precision >= 0.5",
+        "applies": True,
+        "needs": needs,
+        "parts": [
+            {
+                "expr": "training.metrics.average_precision >= 0.5",
+                "holds": False,
+                "found": "training.metrics.average_precision = 0.42",
+                "needs": needs,
+            }
+        ],
+    }
+
+
+def test_the_explanation_names_policy_trust_and_every_input(site: Site) -> None:
+    _, evidence, _ = site.gate(site.chain())
+    explained = parse_json((evidence / "report.json").read_bytes())
+    verified = read_evidence(evidence, DECISION, site.trust, run_id=RUN)
+    assert explained["trust"]["sha256"] == sha256_file(site.trust_path)
+    assert explained["policy"]["sha256"] == verified.predicate["policy"]["digest"]["sha256"]
+    assert explained["inputs"] == {
+        entry["uri"]: entry["digest"]["sha256"] for entry in verified.predicate["inputAttestations"]
+    }
+    assert verified.dependency("report") == sha256_file(evidence / "report.json")

@@ -127,13 +127,36 @@ def test_a_signer_without_the_right_to_decide_makes_no_valid_decision(site: Site
         ({"requires": [{"kind": ["train-model"]}]}, r"requires\[0\].kind is none of"),
         ({"requires": [{"kind": "train-model", "signers": []}]}, "signers is no list of names"),
         ({"requires": [{"kind": "train-model", "signers": "me"}]}, "signers is no list of names"),
-        ({"requires": [{"kind": "train-model"}, {"kind": "train-model"}]}, "requires names something twice"),
+        (
+            {"requires": [{"kind": "train-model"}, {"kind": "train-model"}]},
+            "requires names something twice: train-model",
+        ),
         ({"rules": [{"id": "a", "expr": "true"}]}, r"rules\[0\] lacks message"),
         ({"rules": [{"id": "A b", "expr": "true", "message": "."}]}, "lower-case words with dashes"),
         ({"rules": [{"id": "a", "expr": True, "message": "."}]}, r"rules\[0\].expr is no text"),
         ({"rules": [{"id": "a", "expr": "true", "message": ".", "when": ""}]}, r"rules\[0\].when is no text"),
-        ({"rules": [{"id": "a", "expr": "true", "message": "."}] * 2}, "rules names something twice"),
+        ({"rules": [{"id": "a", "expr": "true", "message": "."}] * 2}, "rules names something twice: a"),
         ({"rules": [{"id": "a", "expr": "true", "message": ".", "if": "true"}]}, "unknown 'if'"),
+        ({"opa": None}, "opa is no object"),
+        ({"opa": {"url": "https://opa:8181"}}, "opa lacks path"),
+        ({"opa": {"url": "https://opa:8181", "path": "a", "token": "x"}}, "unknown 'token'"),
+        ({"opa": {"url": "https://opa:8181", "path": "/a"}}, "opa.path is no path"),
+        ({"opa": {"url": "https://opa:8181", "path": "a/../b"}}, "opa.path is no path"),
+        ({"opa": {"url": "https://opa:8181", "path": "a?pretty"}}, "opa.path is no path"),
+        ({"opa": {"url": "https://opa:8181", "path": "a", "ca_file": "ca.pem"}}, "opa.ca_file is no absolute path"),
+        ({"opa": {"url": ["https://opa"], "path": "a"}}, "opa.url is no text"),
+        ({"opa": {"url": "http://opa:8181", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "http://127.0.0.1.example.org", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "http://user@127.0.0.1", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "http://10.0.0.1", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "https://user:secret@opa", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "https://opa/?x=1", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "https://opa/#x", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "https://opa:99999", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "https://opa :1", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "https://[::1", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "https://", "path": "a"}}, "opa.url is no https address"),
+        ({"opa": {"url": "file:///etc/passwd", "path": "a"}}, "opa.url is no https address"),
     ],
 )
 def test_a_malformed_policy_is_refused(tmp_path: Path, changes: dict[str, object], said: str) -> None:
@@ -182,3 +205,16 @@ def test_the_message_quotes_nothing_of_a_file_that_is_no_policy(tmp_path: Path) 
 def test_an_endless_policy_is_refused() -> None:
     with pytest.raises(Misconfigured, match="more than 1048576"):
         load_policy("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://opa.internal:8181", "https://opa/prefix/", "http://127.0.0.1:8181", "http://[::1]:1", "http://localhost"],
+)
+def test_a_policy_server_is_asked_over_tls_or_on_this_machine(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(BASELINE.read_text() + f"opa: {{url: '{url}', path: custody/allow}}\n")
+    opa = load_policy(str(path)).opa
+    assert opa is not None
+    assert opa.address == url.rstrip("/") + "/v1/data/custody/allow"
+    assert opa.ca_file is None

@@ -11,7 +11,7 @@ import yaml
 from genuine_chain import Site
 from kfp_custody.components.policy_gate.checks import Check
 from kfp_custody.components.policy_gate.policy import load_policy
-from kfp_custody.components.policy_gate.rules import VARIABLES, evaluate, facts
+from kfp_custody.components.policy_gate.rules import GATE, VARIABLES, evaluate, facts
 
 SEEN: dict[str, dict[str, Any]] = {name: {} for name in VARIABLES} | {
     "training": {
@@ -127,4 +127,4 @@ def test_what_has_no_time_has_no_age(tmp_path: Path) -> None:
 
 
 def test_evidence_that_did_not_verify_has_no_fields() -> None:
-    assert facts({}, datetime.now(UTC)) == {name: {} for name in VARIABLES}
+    assert facts({}, datetime.now(UTC)) == {name: {} for name in (*VARIABLES, GATE)}
