@@ -1,0 +1,171 @@
+"""Finding the evidence below a folder, and which link of a chain each piece is.
+
+Nothing here is verified or trusted: a wrong guess is refused by the checks that follow.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kfp_custody.components._shared.digests import sha256_file
+from kfp_custody.components._shared.documents import DocumentFault, parse_json, read_document
+from kfp_custody.components._shared.evidence import descriptors
+from kfp_custody.components._shared.kinds import ATTESTATION, DECISION, DRIFT, KINDS, MASKING, MODEL_SIGNATURE, Kind
+from kfp_custody.components._shared.model_signature import MODEL_FOLDER, SIGNATURE_FILE
+
+_SUFFIX = ".sigstore.json"
+
+# The links of a chain in the order in which they are made, by their names in a decision, and after it.
+LINKS: Mapping[str, Kind] = {
+    "masking": MASKING,
+    "dataset": ATTESTATION,
+    "training": KINDS["train-model"],
+    "model": MODEL_SIGNATURE,
+    "current-masking": MASKING,
+    "drift": DRIFT,
+    "decision": DECISION,
+    "deployment": KINDS["deploy-model"],
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A bundle file as it lies there; `sha256` is empty when it is no regular file."""
+
+    path: Path
+    sha256: str
+
+    @property
+    def kind(self) -> Kind | None:
+        """What its name says it is; None for a name of no kind."""
+        if self.path.name == SIGNATURE_FILE:
+            return MODEL_SIGNATURE
+        kind = KINDS.get(self.path.name.removesuffix(_SUFFIX))
+        return None if kind is MODEL_SIGNATURE else kind
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies below a folder.
+
+    `links`: name in the chain -> the pieces that are it, byte-identical copies of one another. `extra`: what has no
+    place in a chain. `folders`: every folder without evidence. `run_id`: what the evidence says, most often.
+    """
+
+    links: Mapping[str, Sequence[Piece]]
+    extra: Sequence[Piece]
+    folders: Sequence[Path]
+    run_id: str | None
+
+
+def find(root: Path) -> Found:
+    """Look through a folder without following symbolic links.
+
+    Raises:
+        OSError: a folder cannot be read (what it holds must not go unseen).
+    """
+    pieces: list[Piece] = []
+    folders: list[Path] = []
+    for folder, names in _walk(root):
+        here = [folder / name for name in names if name.endswith(_SUFFIX) or name == SIGNATURE_FILE]
+        pieces += [Piece(path, _digest(path)) for path in here]
+        if not here:
+            folders.append(folder)
+    said = {piece: _said(piece.path) for piece in pieces}
+    links = {
+        link: _of_kind(pieces, kind, said) for link, kind in LINKS.items() if kind not in (MASKING, MODEL_SIGNATURE)
+    }
+    links["masking"], links["current-masking"] = _maskings(pieces, links, said)
+    links["model"] = _signatures(pieces)
+    placed = {piece for copies in links.values() for piece in copies}
+    runs = [run for piece in pieces if (run := _run(said[piece]))]
+    decided = [run for piece in links["decision"] if (run := _run(said[piece]))]
+    return Found(
+        {name: copies for name in LINKS if (copies := links[name])},
+        [piece for piece in pieces if piece not in placed],
+        folders,
+        decided[0] if decided else max(runs, key=runs.count, default=None),
+    )
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, below, names in os.walk(root, onerror=refuse):
+        # A stage that was killed leaves `.<name>.*.partial`, which was never published.
+        below[:] = sorted(name for name in below if not (name.startswith(".") and name.endswith(".partial")))
+        yield Path(folder), sorted(names)
+
+
+def _digest(path: Path) -> str:
+    with suppress(OSError):  # a link: the check of the evidence then says so
+        if path.is_file() and not path.is_symlink():
+            return sha256_file(path)
+    return ""
+
+
+def _of_kind(pieces: Sequence[Piece], kind: Kind, said: Mapping[Piece, Mapping[str, Any]]) -> list[Piece]:
+    """Return the copies of one piece of a kind; where there are several pieces, of the one that most others name."""
+    found = [piece for piece in pieces if piece.kind is kind]
+    named = [digest for statement in said.values() for digest in _named(statement).values()]
+    return _copies(found, max(found, key=lambda piece: named.count(piece.sha256)).sha256) if found else []
+
+
+def _signatures(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the copies of the model signature, first those that lie beside their model."""
+    found = [piece for piece in pieces if piece.kind is MODEL_SIGNATURE]
+    found.sort(key=lambda piece: not (piece.path.parent / MODEL_FOLDER).is_dir())
+    return _copies(found, found[0].sha256) if found else []
+
+
+def _maskings(
+    pieces: Sequence[Piece], links: Mapping[str, Sequence[Piece]], said: Mapping[Piece, Mapping[str, Any]]
+) -> tuple[list[Piece], list[Piece]]:
+    """Tell the masking of the training data from that of the present data: others name them by digest."""
+    found = [piece for piece in pieces if piece.kind is MASKING]
+
+    def named(link: str, resource: str) -> list[Piece]:
+        digests = {_named(said[piece]).get(resource) for piece in links[link]}
+        return [piece for piece in found if piece.sha256 in digests]
+
+    masking, current = named("dataset", "masking"), named("drift", "current_masking")
+    rest = [piece for piece in found if piece not in masking and piece not in current]
+    for place in (masking, current):
+        if not place and rest:  # nobody names it as it is now: it was changed, or it is all that is left
+            place += _copies(rest, rest[0].sha256)
+            rest = [piece for piece in rest if piece not in place]
+    return masking, current
+
+
+def _copies(pieces: Sequence[Piece], sha256: str) -> list[Piece]:
+    return [piece for piece in pieces if piece.sha256 == sha256]
+
+
+def _said(path: Path) -> Mapping[str, Any]:
+    """Return the statement in a bundle, believed by nobody yet; empty when it cannot be read."""
+    import base64
+
+    with suppress(DocumentFault, OSError, ValueError, TypeError, KeyError):
+        statement = parse_json(base64.b64decode(parse_json(read_document(path))["dsseEnvelope"]["payload"]))
+        if isinstance(statement, dict) and isinstance(statement.get("predicate"), dict):
+            return statement
+    return {}
+
+
+def _named(statement: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return resource name -> SHA-256 of what a statement refers to."""
+    with suppress(TypeError, AttributeError, KeyError):
+        return {str(entry["name"]): str(entry.get("digest", {}).get("sha256")) for entry in descriptors(statement)}
+    return {}
+
+
+def _run(statement: Mapping[str, Any]) -> str | None:
+    with suppress(TypeError, AttributeError, KeyError):
+        predicate = statement["predicate"]
+        run = predicate.get("custody_runId") or predicate.get("runDetails", {}).get("metadata", {}).get("invocationId")
+        return run if isinstance(run, str) else None
+    return None

@@ -1,0 +1,27 @@
+"""The command line: one function a command, each in a file of its own.
+
+Only what parses arguments is imported here; a command imports its work when it is called.
+"""
+
+import typer
+
+from kfp_custody.components._cli import attest, keygen, policy, show, sign, trust, verify
+
+app = typer.Typer(
+    name="kfp-custody",
+    help="Verify, show and sign the evidence of a chain of custody. Exit status: 0 it holds, 1 refused, 2 usage.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # a traceback with local variables could show what must not be shown
+)
+app.command("verify")(verify.verify)
+app.command("show")(show.show)
+app.command("sign")(sign.sign)
+app.command("attest")(attest.attest)
+app.command("keygen")(keygen.keygen)
+app.add_typer(trust.app, name="trust")
+app.add_typer(policy.app, name="policy")
+
+if __name__ == "__main__":
+    app()

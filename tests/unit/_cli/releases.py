@@ -1,0 +1,78 @@
+"""A whole genuine release with its decision, made once, and ways to ask the command about a copy of it."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from genuine_chain import RUN, Site
+from kfp_custody.components._cli.main import app
+from kfp_custody.components._shared.digests import list_tree, sha256_bytes, sha256_file
+from kfp_custody.components._shared.evidence import DEPLOYMENT, resource, test_result, write_evidence
+from kfp_custody.components.policy_gate.policy import load_policy
+
+
+@dataclass(frozen=True)
+class Release:
+    """A folder with everything of a release, and the platform that made it."""
+
+    root: Path
+    site: Site
+
+    def ask(self, *options: str, command: str = "verify") -> Result:
+        return run(command, str(self.root), "--trust", str(self.site.trust_path), *options)
+
+    def refusals(self, *options: str) -> dict[str, str]:
+        """Ask, demand exit status 1, and return the checks that refuse: id -> code."""
+        result = self.ask("--json", *options)
+        assert result.exit_code == 1, result.output
+        assert "Traceback" not in result.output
+        answer = json.loads(result.stdout)
+        assert answer["verdict"] == "REFUSED"
+        assert result.stderr.startswith("REFUSED ")
+        assert len(result.stderr.rstrip().splitlines()) == 3
+        return {check["id"]: check["code"] for check in answer["checks"] if check["verdict"] != "PASSED"}
+
+    def accepted(self, *options: str) -> dict[str, Any]:
+        """Ask, demand exit status 0, and return the answer."""
+        result = self.ask("--json", *options)
+        assert result.exit_code == 0, result.output
+        assert result.stderr == ""
+        answer: dict[str, Any] = json.loads(result.stdout)
+        assert answer["verdict"] == "PASSED"
+        return answer
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def build(site: Site, name: str = "release", run_id: str = RUN, **numbers: Any) -> Path:
+    """Leave a chain with the gate's decision below `<site>/<name>`."""
+    chain = site.chain(name, run_id=run_id, **numbers)
+    _, decision, _ = site.gate(chain, run_id=run_id)
+    shutil.move(decision, site.root / name / "decision")
+    return site.root / name
+
+
+def deploy(release: Release, **changes: str) -> None:
+    """Leave the evidence that deploy_model leaves; `changes`: resource name -> another digest."""
+    model = list_tree(release.root / "signed" / "model")
+    named = {
+        "decision": sha256_file(release.root / "decision" / "enforce-policy.sigstore.json"),
+        "signature": sha256_file(release.root / "signed" / "model.sig"),
+        "policy": load_policy("baseline").sha256,
+        "endpoint": sha256_bytes(b"{}"),
+    } | changes
+    statement = test_result(
+        DEPLOYMENT,
+        model,
+        result="PASSED",
+        run_id=RUN,
+        configuration=[resource(name, digest) for name, digest in named.items()],
+        passed=["readiness"],
+    )
+    write_evidence(release.root / "deployment", statement, release.site.signer, model)
