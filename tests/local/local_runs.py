@@ -13,7 +13,7 @@ from kfp import local
 
 from kfp_custody.components._shared.keys import public_pem
 from kfp_custody.components._shared.kinds import DECISION, KINDS
-from kfp_custody.components._shared.signers import generate_key
+from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components.policy_gate.policy import load_policy
 from kfp_custody.components.seldon_deployment.local_server import stop
 from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection

@@ -1,0 +1,11 @@
+# What the role custody-pipeline may do: sign with its own key, and learn that key's public part. Nothing else.
+path "transit/sign/custody-pipeline" {
+  capabilities = ["update"]
+}
+path "transit/keys/custody-pipeline" {
+  capabilities = ["read"]
+}
+# To tell a token that ended from a path that is not permitted.
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,390 @@
+"""The manifests are well-formed, hold no secret, and agree with each other, with the settings and with the pipelines.
+
+No cluster has run them: fields are checked against the Kubernetes API types of the Python client, PodDefaults against
+what Kubeflow's webhook does with them.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+
+from kfp_custody.components._shared.errors import CustodyError, Misconfigured
+from kfp_custody.components._shared.keys import public_pem
+from kfp_custody.components._shared.kinds import KINDS
+from kfp_custody.components._shared.signers.file import generate_key
+from kfp_custody.components._shared.signers.keyless import AUDIENCE
+from kfp_custody.components._shared.trust import load_trust
+from kfp_custody.components.seldon_deployment import seldon_v2
+from unit.manifests.rendered import MANIFESTS, OVERLAYS, ROOT, Object, objects_in_files, of_kind, one, render
+from unit.seldon_deployment.fake_kubernetes import FakeCluster, fake_cluster
+from unit.seldon_deployment.test_seldon_v2 import ADMITTED
+
+DECIDES = {"enforce-policy", "deploy-model"}
+kustomize = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to render the overlays")
+
+# Which pipelines run in which namespace of an overlay.
+RUNS = {
+    ("single-namespace", "custody"): ("fraud_detection", "promotion"),
+    ("promotion-namespace", "custody-training"): ("fraud_detection",),
+    ("promotion-namespace", "custody-promotion"): ("promotion",),
+}
+TYPES = {
+    "ConfigMap": client.V1ConfigMap,
+    "Namespace": client.V1Namespace,
+    "NetworkPolicy": client.V1NetworkPolicy,
+    "Role": client.V1Role,
+    "RoleBinding": client.V1RoleBinding,
+    "ServiceAccount": client.V1ServiceAccount,
+}
+# The fields of a PodDefault (kubeflow.org/v1alpha1) that the manifests may use.
+POD_DEFAULT = {
+    "desc": "str",
+    "selector": "V1LabelSelector",
+    "serviceAccountName": "str",
+    "env": "list[V1EnvVar]",
+    "volumes": "list[V1Volume]",
+    "volumeMounts": "list[V1VolumeMount]",
+}
+
+
+# --- every object by itself -------------------------------------------------------------------------------------------
+
+
+def require_fields(type_name: str, value: Any, where: str) -> None:
+    """Hold a value against a type of the Kubernetes API: no unknown field, none missing that is required."""
+    if type_name.startswith("list["):
+        assert isinstance(value, list), where
+        for number, item in enumerate(value):
+            require_fields(type_name[5:-1], item, f"{where}[{number}]")
+    elif type_name.startswith("dict("):
+        assert isinstance(value, dict), where
+        for key, item in value.items():
+            require_fields(type_name[5:-1].split(", ")[1], item, f"{where}.{key}")
+    elif type_name in ("str", "int", "bool"):
+        assert type(value).__name__ == type_name, f"{where}: {value!r} is no {type_name}"
+    elif type_name not in ("object", "datetime"):
+        kind = getattr(client, type_name)
+        fields = {name: attribute for attribute, name in kind.attribute_map.items()}
+        assert not set(value) - set(fields), f"{where}: unknown {set(value) - set(fields)}"
+        kind(**{fields[name]: item for name, item in value.items()})  # raises for a required field that is missing
+        for name, item in value.items():
+            require_fields(kind.openapi_types[fields[name]], item, f"{where}.{name}")
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    objects_in_files(),
+    ids=lambda value: value.name if isinstance(value, Path) else f"{value['kind']}-{value['metadata']['name']}",
+)
+def test_an_object_has_the_fields_of_its_type(path: Path, document: Object) -> None:
+    if document["kind"] != "PodDefault":
+        require_fields(TYPES[document["kind"]].__name__, document, document["kind"])
+        return
+    assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
+    assert document["apiVersion"] == "kubeflow.org/v1alpha1"
+    for name, value in document["spec"].items():
+        require_fields(POD_DEFAULT[name], value, f"PodDefault.{name}")
+
+
+def test_the_check_of_fields_can_fail() -> None:
+    for wrong in ({"metadata": {}, "rule": []}, {"rules": [{"resources": ["pods"]}]}, {"rules": [{"verbs": "get"}]}):
+        with pytest.raises((AssertionError, ValueError)):
+            require_fields("V1Role", wrong, "Role")
+
+
+def test_every_file_belongs_to_a_kustomization() -> None:
+    used = set()
+    for path in MANIFESTS.rglob("kustomization.yaml"):
+        document = yaml.safe_load(path.read_text())
+        generated = [name for each in document.get("configMapGenerator", []) for name in each["files"]]
+        for name in [*document["resources"], *generated]:
+            assert (path.parent / name).exists(), f"{path}: {name}"
+            used.add((path.parent / name).resolve())
+    for path in MANIFESTS.rglob("*.yaml"):
+        home = path.parent if path.name == "kustomization.yaml" else path
+        assert home.resolve() in used or path.parent.parent.name == "overlays", path
+
+
+def test_no_secret_no_wildcard_and_no_floating_tag_stands_anywhere() -> None:
+    for path in (path for path in MANIFESTS.rglob("*") if path.is_file()):
+        text = path.read_text()
+        assert not re.search(r"PRIVATE KEY|:latest|hvs\.|kind: Secret\b", text), path
+        assert "0.0.0.0/0" not in text, path
+    for _, document in objects_in_files():
+        for rule in document.get("rules", []):
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert not {"secrets", "configmaps"} & set(rule["resources"]) or rule["resourceNames"]
+            assert not {"pods", "serviceaccounts", "serviceaccounts/token", "roles"} & set(rule["resources"])
+
+
+# --- the trust files --------------------------------------------------------------------------------------------------
+
+TRUST_FILES = sorted(MANIFESTS.rglob("trust.yaml"))
+
+
+@pytest.mark.parametrize("path", TRUST_FILES, ids=lambda path: path.parent.name)
+def test_a_trust_file_as_shipped_trusts_nobody(path: Path) -> None:
+    with pytest.raises(Misconfigured):
+        load_trust(path)
+
+
+def filled_in(path: Path, folder: Path) -> dict[str, frozenset[str]]:
+    """Who may sign what, once the REPLACE lines are real."""
+    document = yaml.safe_load(path.read_text())
+    for signer in document["signers"]:
+        assert signer["key"].startswith("REPLACE")
+        signer["key"] = public_pem(generate_key(folder / f"{signer['name']}.pem")).decode()
+    for policy in document["policies"]:
+        assert policy["sha256"].startswith("REPLACE")
+        policy["sha256"] = "ab" * 32
+    (folder / "trust.yaml").write_text(yaml.safe_dump(document))
+    return {signer.name: signer.may_sign for signer in load_trust(folder / "trust.yaml").signers.values()}
+
+
+def test_training_may_not_speak_for_the_gate_nor_the_gate_for_training(tmp_path: Path) -> None:
+    assert filled_in(MANIFESTS / "base/runs/trust.yaml", tmp_path) == {
+        "training": frozenset(set(KINDS) - DECIDES),
+        "promotion": frozenset(DECIDES),
+    }
+
+
+def test_the_training_namespace_trusts_itself_alone(tmp_path: Path) -> None:
+    path = MANIFESTS / "overlays/promotion-namespace/training/trust.yaml"
+    assert filled_in(path, tmp_path) == {"training": frozenset(KINDS)}
+
+
+# --- what a pod of a task gets ----------------------------------------------------------------------------------------
+
+
+def tasks_of(pipeline: str) -> dict[str, Object]:
+    """The Kubernetes part of every task of ours in a compiled pipeline."""
+    _, platform = yaml.safe_load_all((ROOT / "pipelines" / pipeline / "pipeline.yaml").read_text())
+    return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]  # type: ignore[no-any-return]
+
+
+def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    wanted = selector.get("matchLabels", {}).items() <= labels.items()
+    assert {each["operator"] for each in selector.get("matchExpressions", [])} <= {"In"}
+    return wanted and all(labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", []))
+
+
+PLACES = [(*place, pipeline) for place, pipelines in RUNS.items() for pipeline in pipelines]
+
+
+def pods(overlay: str, namespace: str, pipeline: str) -> Iterator[tuple[str, Object, Object]]:
+    """Every task with the one PodDefault that its pod gets."""
+    for task, spec in tasks_of(pipeline).items():
+        labels = spec["podMetadata"]["labels"]
+        found = [
+            each for each in of_kind(overlay, "PodDefault", namespace) if matches(each["spec"]["selector"], labels)
+        ]
+        assert len(found) == 1, f"{task}: {[each['metadata']['name'] for each in found]}"
+        yield task, spec, found[0]["spec"]
+
+
+@pytest.mark.parametrize("pipeline", ["fraud_detection", "promotion"])
+def test_gate_and_deployer_and_nobody_else_ask_for_the_signers_identity(pipeline: str) -> None:
+    asked = {task for task, spec in tasks_of(pipeline).items() if spec["podMetadata"]["labels"] == SIGNER}
+    assert asked == {"exec-enforce-policy", "exec-deploy-model", "exec-refuse"}
+    rest = [spec["podMetadata"]["labels"] for task, spec in tasks_of(pipeline).items() if task not in asked]
+    assert all(labels == {"custody/identity": "pipeline"} for labels in rest)
+
+
+SIGNER = {"custody/identity": "signer"}
+
+
+@kustomize
+def test_every_overlay_is_looked_at() -> None:
+    assert {overlay for overlay, _ in RUNS} == set(OVERLAYS)
+    for overlay in OVERLAYS:
+        marked = {
+            each["metadata"]["name"]
+            for each in of_kind(overlay, "Namespace")
+            if each["metadata"]["labels"].get("app.kubernetes.io/part-of") == "kubeflow-profile"
+        }
+        assert marked == {namespace for name, namespace in RUNS if name == overlay}
+
+
+@kustomize
+@pytest.mark.parametrize(("overlay", "namespace", "pipeline"), PLACES)
+def test_a_pod_default_goes_together_with_what_the_pipeline_mounts(overlay: str, namespace: str, pipeline: str) -> None:
+    """Kubeflow's webhook refuses a pod when the two disagree about a variable, a volume or a path."""
+    for task, spec, default in pods(overlay, namespace, pipeline):
+        declared = {each["envVar"] for source in spec["configMapAsEnv"] for each in source["keyToEnv"]}
+        assert not declared & {each["name"] for each in default["env"]}, task
+        mounts = spec["configMapAsVolume"] + spec["secretAsVolume"]
+        names = {each.get("configMapName") or each["secretName"] for each in mounts}
+        assert not names & {each["name"] for each in default["volumes"]}
+        paths = [Path(each["mountPath"]) for each in mounts]
+        for mount in default["volumeMounts"]:
+            own = Path(mount["mountPath"])
+            assert not [path for path in paths if path.is_relative_to(own) or own.is_relative_to(path)]
+
+
+@kustomize
+@pytest.mark.parametrize(("overlay", "namespace", "pipeline"), PLACES)
+def test_tokens_lie_where_the_signers_look_for_them(overlay: str, namespace: str, pipeline: str) -> None:
+    for _, _, default in pods(overlay, namespace, pipeline):
+        (mount,) = default["volumeMounts"]
+        (volume,) = default["volumes"]
+        assert mount["name"] == volume["name"]
+        assert mount["readOnly"] is True  # signers read a secret of mode 0644 from a read-only mount alone
+        tokens = [source["serviceAccountToken"] for source in volume["projected"]["sources"]]
+        audiences = {f"{mount['mountPath']}/{token['path']}": token["audience"] for token in tokens}
+        environment = {each["name"]: each["value"] for each in default["env"]}
+        documented = (ROOT / "components/_shared/settings.py").read_text()
+        assert [name for name in environment if name not in documented] == []
+        assert audiences[environment.pop("CUSTODY_OIDC_TOKEN_FILE")] == AUDIENCE
+        assert audiences[environment.pop("CUSTODY_VAULT_JWT_FILE")] == "vault"
+        assert environment == {}
+
+
+@kustomize
+@pytest.mark.parametrize(("overlay", "namespace", "pipeline"), PLACES)
+def test_a_task_finds_its_settings_in_the_config_map(overlay: str, namespace: str, pipeline: str) -> None:
+    settings = one(overlay, "ConfigMap", "custody-settings", namespace)["data"]
+    known = (ROOT / "components/_shared/settings.py").read_text() + "MLFLOW_TRACKING_URI CUSTODY_SIGNER_"
+    trust = one(overlay, "ConfigMap", "custody-trust", namespace)["data"]
+    for task, spec, _ in pods(overlay, namespace, pipeline):
+        (source,) = spec["configMapAsEnv"]
+        assert source["configMapName"] == "custody-settings"
+        assert [each["configMapName"] for each in spec["configMapAsVolume"]] == ["custody-trust"]
+        names = {each["configMapKey"]: each["envVar"] for each in source["keyToEnv"]}
+        assert [name for name in names.values() if re.sub(r"(?<=SIGNER_)\w+", "", name) not in known] == []
+        assert {"CUSTODY_SIGNER", "CUSTODY_NAMESPACE", "VAULT_ADDR", "CUSTODY_VAULT_AUTH"} <= set(settings), task
+        if task != "exec-refuse":
+            role = next(key for key, variable in names.items() if variable == "CUSTODY_VAULT_ROLE")
+            assert settings[role]
+    assert list(trust) == ["trust.yaml"]  # /etc/custody/trust/trust.yaml, the default of CUSTODY_TRUST
+    everywhere = {
+        each["configMapKey"]
+        for name in ("fraud_detection", "promotion")
+        for spec in tasks_of(name).values()
+        for each in spec["configMapAsEnv"][0]["keyToEnv"]
+    }
+    assert set(settings) <= everywhere, "a setting that no task reads"
+    assert settings["CUSTODY_NAMESPACE"] in {each["metadata"]["name"] for each in of_kind(overlay, "Namespace")}
+
+
+# --- who may what -----------------------------------------------------------------------------------------------------
+
+
+def service_accounts(overlay: str, namespace: str, pipeline: str) -> dict[str, set[str]]:
+    """ServiceAccount -> tasks that run as it; the run's own is that of its namespace's kind."""
+    own = "custody-promotion" if pipeline == "promotion" else "custody-pipeline"
+    result: dict[str, set[str]] = {}
+    for task, _, default in pods(overlay, namespace, pipeline):
+        result.setdefault(default.get("serviceAccountName", own), set()).add(task.removeprefix("exec-"))
+    return result
+
+
+@kustomize
+def test_where_an_identity_is_used() -> None:
+    decide = {"enforce-policy", "deploy-model", "refuse"}
+    single = service_accounts("single-namespace", "custody", "fraud_detection")
+    assert single["custody-promotion"] == decide
+    assert "train-model" in single["custody-pipeline"]
+    training = service_accounts("promotion-namespace", "custody-training", "fraud_detection")
+    assert set(training) == {"custody-pipeline"}
+    promotion = service_accounts("promotion-namespace", "custody-promotion", "promotion")
+    assert promotion == {"custody-promotion": decide}
+
+
+@kustomize
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_binding_names_a_role_and_an_account_that_exist(overlay: str) -> None:
+    objects = {(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in render(overlay)}
+    for binding in of_kind(overlay, "RoleBinding"):
+        assert ("Role", binding["metadata"]["namespace"], binding["roleRef"]["name"]) in objects
+        for subject in binding["subjects"]:
+            assert (subject["kind"], subject["namespace"], subject["name"]) in objects
+
+
+@kustomize
+def test_only_promotion_may_deploy_to_production_and_training_stays_at_home() -> None:
+    bound = {
+        (binding["metadata"]["namespace"], binding["roleRef"]["name"], subject["namespace"], subject["name"])
+        for binding in of_kind("promotion-namespace", "RoleBinding")
+        for subject in binding["subjects"]
+    }
+    assert bound == {
+        ("custody-training", "custody-run", "custody-training", "custody-pipeline"),
+        ("custody-staging", "custody-deployer", "custody-training", "custody-pipeline"),
+        ("custody-promotion", "custody-run", "custody-promotion", "custody-promotion"),
+        ("custody-production", "custody-deployer", "custody-promotion", "custody-promotion"),
+    }
+    settings = one("promotion-namespace", "ConfigMap", "custody-settings", "custody-promotion")["data"]
+    assert not [value for value in settings.values() if "custody-pipeline" in value]
+    training = one("promotion-namespace", "ConfigMap", "custody-settings", "custody-training")["data"]
+    assert not [value for value in training.values() if "custody-promotion" in value or "production" in value]
+
+
+VERBS = {"GET": {"get"}, "PATCH": {"patch", "create"}, "DELETE": {"delete"}}  # applying what is absent creates it
+
+
+def test_the_deployer_may_exactly_what_the_stage_asks_of_the_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role, _ = yaml.safe_load_all((MANIFESTS / "base/serving/deployer.yaml").read_text())
+    allowed = {
+        (resource, verb)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if rule["apiGroups"] == [seldon_v2.GROUP]
+    }
+    monkeypatch.setattr(seldon_v2, "_POLL_SECONDS", 0.02)
+    with fake_cluster() as cluster:
+        deploy(cluster, 5.0)
+        cluster.objects.clear()
+        cluster.polls_until_ready = 10_000
+        with pytest.raises(CustodyError):
+            deploy(cluster, 0.1)
+        asked = {(plural, verb) for method, plural, _ in cluster.calls for verb in VERBS[method]}
+    assert asked == allowed
+
+
+def deploy(cluster: FakeCluster, timeout: float) -> None:
+    configuration = client.Configuration(host=cluster.url)
+    api = client.ApiClient(configuration)
+    seldon_v2.apply(ADMITTED, "fraud-detection", "s3://models/1", "custody-production", timeout, api)
+
+
+@kustomize
+def test_the_promotion_namespace_is_closed_but_for_named_destinations() -> None:
+    deny, egress = of_kind("promotion-namespace", "NetworkPolicy", "custody-promotion")
+    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert egress["spec"]["policyTypes"] == ["Egress"]
+    for rule in egress["spec"]["egress"]:
+        assert rule["to"]
+        assert rule["ports"]
+        for peer in rule["to"]:
+            selected = peer.get("namespaceSelector", {}).get("matchLabels") or peer.get("ipBlock")
+            assert selected, "an empty peer lets everything through"
+
+
+# --- Vault ------------------------------------------------------------------------------------------------------------
+
+
+@kustomize
+@pytest.mark.parametrize("account", ["custody-pipeline", "custody-promotion"])
+def test_a_vault_role_is_bound_to_one_account_of_one_namespace(account: str) -> None:
+    role = json.loads((MANIFESTS / f"vault/roles/{account}.json").read_text())
+    (namespace,) = role["bound_service_account_namespaces"]
+    assert role["bound_service_account_names"] == [account]
+    assert one("promotion-namespace", "ServiceAccount", account, namespace)
+    assert role["audience"] == "vault"
+    assert role["token_policies"] == [account]
+    assert (MANIFESTS / f"vault/policies/{account}.hcl").is_file()
+    settings = one("promotion-namespace", "ConfigMap", "custody-settings", namespace)["data"]
+    signers = {value for key, value in settings.items() if key.startswith("CUSTODY_SIGNER")}
+    roles = {value for key, value in settings.items() if key.startswith("CUSTODY_VAULT_ROLE_")}
+    assert signers == {f"vault:transit/{account}"}
+    assert roles == {account}
