@@ -9,7 +9,8 @@ from securesystemslib.signer import Signer
 from kfp_custody.components._shared.keys import public_pem
 from kfp_custody.components._shared.kinds import KINDS
 from kfp_custody.components._shared.settings import Settings, load_settings
-from kfp_custody.components._shared.signers import generate_key, load_signer, public_key
+from kfp_custody.components._shared.signers.file import generate_key
+from kfp_custody.components._shared.signers.loading import load_signer, public_key
 from kfp_custody.components._shared.trust import Trust, load_trust
 
 RUN = "fraud-detection-test-run"

@@ -5,18 +5,23 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from forging import edit_bundle, edit_payload, payload_of, sign_payload
+from forging import edit_bundle, edit_payload, edit_statement, payload_of, sign_payload
 from genuine_chain import RUN, Site, write_masking, write_tree
-from kfp_custody.components._shared.digests import list_tree
-from kfp_custody.components._shared.evidence import DECISION
+from kfp_custody.components._shared import codes
+from kfp_custody.components._shared.digests import list_tree, sha256_file
+from kfp_custody.components._shared.documents import canonical_json
+from kfp_custody.components._shared.errors import EvidenceInvalid
+from kfp_custody.components._shared.evidence import DECISION, now, stamp
 from kfp_custody.components._shared.model_signature import sign_model_tree
 from kfp_custody.components._shared.verification import read_evidence
 from kfp_custody.components.policy_gate import policy as policy_module
-from kfp_custody.components.policy_gate.checks import Chain, Check
+from kfp_custody.components.policy_gate.checks import Chain
 
 
 @pytest.fixture
@@ -29,14 +34,22 @@ def chain(site: Site) -> Chain:
     return site.chain()
 
 
-def refused(site: Site, chain: Chain) -> dict[str, str]:
-    """Ask the gate; the decision must be a signed FAILED. Returns the failed checks with their details."""
+class Failed(dict[str, str]):
+    """The failed checks with their details; `codes` has their codes."""
+
+    codes: dict[str, str]
+
+
+def refused(site: Site, chain: Chain) -> Failed:
+    """Ask the gate; the decision must be a signed FAILED, and every failed check has a code."""
     done, evidence, html = site.gate(chain)
     assert done.verdict == "FAILED"
     assert read_evidence(evidence, DECISION, site.trust, run_id=RUN).result == "FAILED"
     assert ">REFUSED<" in html
-    assert all(isinstance(check, Check) for check in done.failed)
-    return {check.id: check.detail for check in done.failed}
+    failed = Failed({check.id: check.detail for check in done.failed})
+    failed.codes = {check.id: check.code for check in done.failed}
+    assert set(failed.codes.values()) <= set(codes.CODES)
+    return failed
 
 
 # --- trees -----------------------------------------------------------------------------------------------------------
@@ -113,6 +126,12 @@ def twin_in_another_normal_form(tree: Path) -> str:
     return r"'e\\u0301': it is not in Unicode normal form C"
 
 
+def twin_in_another_case(tree: Path) -> str:
+    path = first(tree)
+    path.with_name(path.name.upper()).write_bytes(path.read_bytes())
+    return f"'{path.name}'"
+
+
 def emptied(tree: Path) -> str:
     for path in list(tree.iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -134,14 +153,28 @@ TREES = {
 }
 
 
+TAMPERS = [
+    (flip, codes.BYTES),
+    (add, codes.BYTES),
+    (add_empty_hidden, codes.BYTES),
+    (remove, codes.BYTES),
+    (rename, codes.BYTES),
+    (link, codes.NOT_LISTABLE),
+    (link_with_the_same_bytes, codes.NOT_LISTABLE),
+    (linked_root, codes.NOT_LISTABLE),
+    (empty_folder, codes.NOT_LISTABLE),
+    (pipe, codes.NOT_LISTABLE),
+    (twin_in_another_normal_form, codes.NAME_UNSAFE),
+    (twin_in_another_case, codes.NAME_TWINS),
+    (emptied, codes.TREE_EMPTY),
+    (gone, codes.TREE_MISSING),
+]
+
+
 @pytest.mark.parametrize("artifact", list(TREES))
-@pytest.mark.parametrize(
-    "tamper",
-    [flip, add, add_empty_hidden, remove, rename, link, link_with_the_same_bytes, linked_root]
-    + [empty_folder, pipe, twin_in_another_normal_form, emptied, gone],
-)
+@pytest.mark.parametrize(("tamper", "code"), TAMPERS, ids=[tamper.__name__ for tamper, _ in TAMPERS])
 def test_a_tree_that_was_changed_is_refused(
-    site: Site, chain: Chain, artifact: str, tamper: Callable[[Path], str]
+    site: Site, chain: Chain, artifact: str, tamper: Callable[[Path], str], code: str
 ) -> None:
     checks, where = TREES[artifact]
     tree = where(chain)
@@ -152,6 +185,7 @@ def test_a_tree_that_was_changed_is_refused(
     for check in checks:
         if check.startswith("bytes:"):
             assert re.search(said, failed[check]), failed[check]
+            assert failed.codes[check] == code
     if tamper in (flip, add, remove, rename):
         both = f"expected sha256:{before}, found sha256:{list_tree(tree).sha256}"
         assert all(both in detail for check, detail in failed.items() if check.startswith("bytes:"))
@@ -219,18 +253,29 @@ def half_a_character(bundle: Path, site: Site) -> str:
     return "it is no JSON"
 
 
+FORGERIES = [
+    (edited_payload, {codes.SIGNATURE}),
+    (unsigned, {codes.SIGNATURE_COUNT}),
+    (truncated, {codes.MALFORMED}),
+    (emptied_file, {codes.EMPTY}),
+    (duplicated_key, {codes.NAME_TWICE}),
+    (duplicated_key_in_the_signed_statement, {codes.NAME_TWICE}),
+    (wrong_key, {codes.SIGNER_UNKNOWN}),
+    (removed, {codes.NO_EVIDENCE, codes.MODEL_UNSIGNED}),
+    (hostile_text, {codes.FIELDS}),
+    (half_a_character, {codes.MALFORMED}),
+]
+
+
 @pytest.mark.parametrize("piece", list(PIECES))
-@pytest.mark.parametrize(
-    "forge",
-    [edited_payload, unsigned, truncated, emptied_file, duplicated_key, duplicated_key_in_the_signed_statement]
-    + [wrong_key, removed, hostile_text, half_a_character],
-)
+@pytest.mark.parametrize(("forge", "expected"), FORGERIES, ids=[forge.__name__ for forge, _ in FORGERIES])
 def test_a_piece_of_evidence_that_was_changed_is_refused(
-    site: Site, chain: Chain, piece: str, forge: Callable[[Path, Site], str]
+    site: Site, chain: Chain, piece: str, forge: Callable[[Path, Site], str], expected: set[str]
 ) -> None:
     said = forge(PIECES[piece](chain), site)
     failed = refused(site, chain)
     assert re.search(said, failed[f"evidence:{piece}"]), failed[f"evidence:{piece}"]
+    assert failed.codes[f"evidence:{piece}"] in expected
     others = [check for check in failed if check.startswith("evidence:") and check != f"evidence:{piece}"]
     assert others == []
 
@@ -256,6 +301,7 @@ def test_evidence_of_another_run_is_refused(site: Site, chain: Chain, field: str
     yesterday = site.chain("old", run_id="run-of-yesterday")
     failed = refused(site, replace(chain, **{field: getattr(yesterday, field)}))
     assert f"belongs to run 'run-of-yesterday', this is run '{RUN}'" in failed[f"evidence:{piece}"]
+    assert failed.codes[f"evidence:{piece}"] == codes.OTHER_RUN
 
 
 def test_a_whole_chain_of_another_run_is_refused(site: Site) -> None:
@@ -316,6 +362,7 @@ def test_a_genuine_piece_of_another_release_in_the_same_run_is_refused(
     assert {check for check in failed if not check.startswith("link:dataset.input")} == checks
     for check in checks:
         assert len(set(re.findall(r"sha256:([0-9a-f]{64})", failed[check]))) == 2, failed[check]
+        assert failed.codes[check] == (codes.BYTES if check.startswith("bytes:") else codes.LINK)
 
 
 def test_a_swapped_model_with_its_own_signature_by_an_untrusted_key_is_refused(site: Site, chain: Chain) -> None:
@@ -365,6 +412,7 @@ def test_one_kind_of_evidence_does_not_pass_as_another(site: Site, chain: Chain)
     (chain.drift / "mask-pii.sigstore.json").rename(chain.drift / "check-drift.sigstore.json")
     failed = refused(site, chain)
     assert "/mask-pii/v1', not" in failed["evidence:drift"]
+    assert failed.codes["evidence:drift"] == codes.KIND
 
 
 def test_masking_evidence_made_again_for_other_bytes_is_refused(site: Site, chain: Chain) -> None:
@@ -379,7 +427,7 @@ def test_an_edited_policy_is_refused(site: Site, chain: Chain, tmp_path: Path) -
     shipped = Path(policy_module.__file__).parent / "policies" / "baseline.yaml"
     (tmp_path / "policy.yaml").write_bytes(shipped.read_bytes().replace(b">= 0.5", b">= 0.0"))
     done, _, _ = site.gate(chain, policy=str(tmp_path / "policy.yaml"))
-    assert [check.id for check in done.failed] == ["policy:pinned"]
+    assert [(check.id, check.code) for check in done.failed] == [("policy:pinned", codes.POLICY_NOT_PINNED)]
     assert len(set(re.findall(r"sha256:([0-9a-f]{64})", done.failed[0].detail))) == 2
 
 
@@ -392,3 +440,109 @@ def test_what_the_system_cannot_read_is_a_finding_not_an_accident(
 ) -> None:
     failed = refused(site, replace(chain, **{field: site.root / ("x" * 300)}))
     assert "File name too long" in failed[check]
+    assert failed.codes[check] == codes.SYSTEM
+
+
+# --- what a platform may do to a run by itself -----------------------------------------------------------------------
+
+
+def cached_training(site: Site, chain: Chain) -> Chain:
+    """A cache hit hands over what an earlier run made, with its genuine evidence."""
+    earlier = site.chain("earlier", run_id="run-of-yesterday")
+    return replace(chain, provenance=earlier.provenance, model=earlier.model)
+
+
+def cached_model_beside_fresh_evidence(site: Site, chain: Chain) -> Chain:
+    return replace(chain, model=site.chain("earlier", run_id="run-of-yesterday").model)
+
+
+def attestation_deleted(site: Site, chain: Chain) -> Chain:
+    shutil.rmtree(chain.attestation)
+    return chain
+
+
+def attestation_emptied(site: Site, chain: Chain) -> Chain:
+    for path in chain.attestation.iterdir():
+        path.unlink()
+    return chain
+
+
+def drift_evidence_never_made(site: Site, chain: Chain) -> Chain:
+    return replace(chain, drift=site.root / "nothing")
+
+
+def huge_bundle(site: Site, chain: Chain) -> Chain:
+    os.truncate(chain.provenance / "train-model.sigstore.json", 2**28)  # sparse: more than any reader may load
+    return chain
+
+
+def huge_listing(site: Site, chain: Chain) -> Chain:
+    os.truncate(chain.attestation / "SHA256SUMS", 2**28 + 1)
+    return chain
+
+
+def image_tag_for_a_digest(site: Site, chain: Chain) -> Chain:
+    def tag(statement: dict[str, Any]) -> None:
+        inputs = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+        inputs.append({"name": "image", "digest": {"sha256": "registry.example.com/train:1.2"}})
+
+    edit_statement(chain.provenance / "train-model.sigstore.json", site.signer, tag)
+    return chain
+
+
+def clock_a_day_ahead(site: Site, chain: Chain) -> Chain:
+    ahead = stamp(now() + timedelta(days=1))
+    edit_statement(
+        chain.masking / "mask-pii.sigstore.json",
+        site.signer,
+        lambda statement: statement["predicate"].update(custody_finishedOn=ahead),
+    )
+    return chain
+
+
+PLATFORM = [
+    (cached_training, "evidence:training", codes.OTHER_RUN),
+    (cached_model_beside_fresh_evidence, "bytes:model=training", codes.BYTES),
+    (attestation_deleted, "evidence:dataset", codes.NO_EVIDENCE),
+    (attestation_emptied, "evidence:dataset", codes.NO_EVIDENCE),
+    (drift_evidence_never_made, "evidence:drift", codes.NO_EVIDENCE),
+    (huge_bundle, "evidence:training", codes.TOO_LARGE),
+    (huge_listing, "evidence:dataset", codes.TOO_LARGE),
+    (image_tag_for_a_digest, "evidence:training", codes.RESOURCE),
+    (clock_a_day_ahead, "evidence:masking", codes.FUTURE),
+]
+
+
+@pytest.mark.parametrize(("happen", "check", "code"), PLATFORM, ids=[happen.__name__ for happen, _, _ in PLATFORM])
+def test_what_a_platform_did_to_a_run_is_refused(
+    site: Site, chain: Chain, happen: Callable[[Site, Chain], Chain], check: str, code: str
+) -> None:
+    failed = refused(site, happen(site, chain))
+    assert failed.codes[check] == code
+
+
+# --- between verification and load -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before the copy", "after the copy"])
+def test_a_model_that_changes_while_it_is_served_is_never_loaded(site: Site, chain: Chain, moment: str) -> None:
+    """The server verifies the very copy that it loads, so what happens to the source later does not matter."""
+    from kfp_custody.components.seldon_deployment.serving import repository
+
+    signature = {"schema_version": 1, "format": "xgboost-ubj", "file": "model.ubj", "label": "y", "threshold": 0.5}
+    signature |= {"features": [{"name": "x", "type": "number"}], "trusted_types": []}
+    model = write_tree(site.root / "m" / "model", {"model.ubj": b"w", "signature.json": canonical_json(signature)})
+    sign_model_tree(model, model.parent / "model.sig", site.signer)
+    pins = {"listing_sha256": list_tree(model).sha256, "signature_sha256": sha256_file(model.parent / "model.sig")}
+    copy = site.root / "copy"
+    copy.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUSTODY_TRUST", str(site.trust_path))
+        if moment == "before the copy":
+            (model / "model.ubj").write_bytes(b"backdoor")
+            with pytest.raises(EvidenceInvalid, match="not the one that was admitted"):
+                repository._verified_copy(model.parent, copy, pins)
+        else:
+            listing = repository._verified_copy(model.parent, copy, pins)
+            (model / "model.ubj").write_bytes(b"backdoor")
+            assert list_tree(copy / "model").sha256 == listing == pins["listing_sha256"]

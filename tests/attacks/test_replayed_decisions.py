@@ -10,7 +10,8 @@ import pytest
 
 from forging import bundle_of, edit_payload, edit_statement, payload_of, sign_payload
 from genuine_chain import RUN, TRAINED, Site, trust_entry
-from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, PolicyRefused
+from kfp_custody.components._shared import codes
+from kfp_custody.components._shared.errors import EvidenceInvalid, PolicyRefused
 from kfp_custody.components._shared.evidence import KINDS
 from kfp_custody.components.policy_gate.checks import Chain
 from kfp_custody.components.policy_gate.policy import load_policy
@@ -119,29 +120,30 @@ def no_decision(offer: Offer) -> None:
     offer.decision = offer.chain.drift
 
 
-@pytest.mark.parametrize(
-    ("replay", "kind", "said"),
-    [
-        (of_another_model, EvidenceInvalid, r"changed 'model.ubj' \(expected [0-9a-f]{64}, found [0-9a-f]{64}\)"),
-        (of_another_run, EvidenceInvalid, "belongs to run 'run-of-yesterday'"),
-        (failed, PolicyRefused, "result 'FAILED'"),
-        (failed_turned_to_passed, EvidenceInvalid, "the signature is not"),
-        (old, PolicyRefused, "too old"),
-        (for_another_service, PolicyRefused, "expected 'models:/credit-scoring', found 'models:/fraud-detection'"),
-        (of_a_policy_that_is_pinned_no_more, PolicyRefused, "not pinned"),
-        (by_a_key_that_may_not_decide, EvidenceInvalid, "signer 'trainer' may sign train-model, not enforce-policy"),
-        (by_a_gate_whose_key_was_taken_away, EvidenceInvalid, "not enforce-policy"),
-        (explanation_edited, EvidenceInvalid, "'report.json' sha256:[0-9a-f]{64} is not bound"),
-        (from_the_future, EvidenceInvalid, "a time in the future"),
-        (model_changed_after_the_gate, EvidenceInvalid, "changed 'model.ubj'"),
-        (file_beside_the_model, EvidenceInvalid, "model/ and model.sig alone"),
-        (signature_replaced, EvidenceInvalid, "changed 'model.ubj'"),
-        (no_decision, EvidenceInvalid, "expected enforce-policy.sigstore.json"),
-    ],
-)
+REPLAYS = [
+    (of_another_model, codes.BYTES, r"changed 'model.ubj' \(expected [0-9a-f]{64}, found [0-9a-f]{64}\)"),
+    (of_another_run, codes.OTHER_RUN, "belongs to run 'run-of-yesterday'"),
+    (failed, codes.POLICY, "result 'FAILED'"),
+    (failed_turned_to_passed, codes.SIGNATURE, "the signature is not"),
+    (old, codes.POLICY, "too old"),
+    (for_another_service, codes.POLICY, "expected 'models:/credit-scoring', found 'models:/fraud-detection'"),
+    (of_a_policy_that_is_pinned_no_more, codes.POLICY, "not pinned"),
+    (by_a_key_that_may_not_decide, codes.SIGNER_ROLE, "signer 'trainer' may sign train-model, not enforce-policy"),
+    (by_a_gate_whose_key_was_taken_away, codes.SIGNER_ROLE, "not enforce-policy"),
+    (explanation_edited, codes.ATTACHMENT, "'report.json' sha256:[0-9a-f]{64} is not bound"),
+    (from_the_future, codes.FUTURE, "a time in the future"),
+    (model_changed_after_the_gate, codes.BYTES, "changed 'model.ubj'"),
+    (file_beside_the_model, codes.EVIDENCE, "model/ and model.sig alone"),
+    (signature_replaced, codes.BYTES, "changed 'model.ubj'"),
+    (no_decision, codes.NO_EVIDENCE, "expected enforce-policy.sigstore.json"),
+]
+
+
+@pytest.mark.parametrize(("replay", "code", "said"), REPLAYS, ids=[replay.__name__ for replay, _, _ in REPLAYS])
 def test_a_decision_that_is_not_about_this_is_refused(
-    offer: Offer, replay: Callable[[Offer], None], kind: type[CustodyError], said: str
+    offer: Offer, replay: Callable[[Offer], None], code: str, said: str
 ) -> None:
     replay(offer)
-    with pytest.raises(kind, match=said):
+    with pytest.raises((EvidenceInvalid, PolicyRefused), match=said) as refusal:
         offer.deploy()
+    assert refusal.value.code == code

@@ -25,7 +25,8 @@ from kfp_custody.components._shared.errors import (
 from kfp_custody.components._shared.evidence import DEPLOYMENT
 from kfp_custody.components._shared.scoring import load_scorer
 from kfp_custody.components._shared.settings import Settings, load_settings
-from kfp_custody.components._shared.signers import generate_key, load_signer
+from kfp_custody.components._shared.signers.file import generate_key
+from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
 from kfp_custody.components.seldon_deployment import process

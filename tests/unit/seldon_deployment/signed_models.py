@@ -14,7 +14,7 @@ from kfp_custody.components._shared.evidence import verification_summary, write_
 from kfp_custody.components._shared.keys import public_pem
 from kfp_custody.components._shared.kinds import KINDS
 from kfp_custody.components._shared.model_signature import sign_model_tree
-from kfp_custody.components._shared.signers import public_key
+from kfp_custody.components._shared.signers.loading import public_key
 
 POLICY = "ab" * 32
 FEATURES = [
