@@ -33,6 +33,11 @@ MODEL_FOLDER = "model"
 SIGNATURE_FILE = "model.sig"
 
 
+# What the stock tool leaves out unless told otherwise, and says so in its signature. Accepting the remark loosens
+# nothing: the files of the model must be exactly those that were signed, so a model that holds one of these is refused.
+_STOCK_IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
+
+
 def sign_model_tree(model: Path, signature: Path, signer: "Signer | KeylessSigner") -> None:
     """Sign a model directory in the OpenSSF format.
 
@@ -118,7 +123,12 @@ def _signed_listing(predicate: Any) -> Listing:
     )
     if (serialization["method"], serialization["hash_type"]) != ("files", "sha256"):
         raise DocumentFault("it was not made file by file with sha256", codes.MODEL_SCOPE)
-    if serialization.get("allow_symlinks", False) is not False or serialization.get("ignore_paths", []) != []:
+    ignored = serialization.get("ignore_paths", [])
+    if (
+        serialization.get("allow_symlinks", False) is not False
+        or not isinstance(ignored, list)
+        or any(name not in _STOCK_IGNORED for name in ignored)
+    ):
         raise DocumentFault("it follows links or ignores files", codes.MODEL_SCOPE)
     if not isinstance(predicate["resources"], list):
         raise DocumentFault("its resources are no list", codes.MODEL_FILES)

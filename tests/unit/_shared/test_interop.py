@@ -81,9 +81,19 @@ def test_a_model_signed_by_the_stock_tool_is_accepted_when_nothing_is_ignored(
     assert verified.signer == "pipeline"
     assert verified.listing.sha256 == list_tree(model).sha256
 
-    # By default the stock tool leaves git's files out, and says so in the signature.
+
+@pytest.mark.parametrize("added", [".gitignore", ".gitattributes", ".git/config", ".github/workflow.yaml"])
+def test_a_model_signed_by_the_stock_tool_as_it_is_is_accepted_and_hides_nothing(
+    tmp_path: Path, model: Path, signer: Signer, trust: Trust, added: str
+) -> None:
+    """By default the stock tool leaves git's files out, and says so in the signature."""
+    (model / ".gitignore").unlink()  # it would stay unsigned, and so the model would be refused, as below
+    signature, key = str(model.parent / "model.sig"), f"{tmp_path}/keys/pipeline.pem"
     assert stock("sign", "key", "--private_key", key, "--signature", signature, str(model)).returncode == 0
-    with pytest.raises(EvidenceInvalid, match="it follows links or ignores files"):
+    assert verify(model, trust).listing.sha256 == list_tree(model).sha256
+    (model / added).parent.mkdir(exist_ok=True)
+    (model / added).write_text("evil")
+    with pytest.raises(EvidenceInvalid, match=f"unexpected '{added}'"):
         verify(model, trust)
 
 
