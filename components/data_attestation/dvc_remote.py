@@ -24,7 +24,7 @@ def push(root: Path, remote: str, expected_md5: str) -> int:
         Misconfigured: no such kind of remote, or DVC's extension for it is not installed.
         ServiceUnreachable: the remote did not take them all.
     """
-    from dvc.config import ConfigError
+    from dvc.config import Config, ConfigError
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc_data.hashfile.build import build
@@ -36,8 +36,11 @@ def push(root: Path, remote: str, expected_md5: str) -> int:
     shown = re.sub(r"//[^/@]*@", "//***@", remote)  # a URL may hold a password all the same
     with tempfile.TemporaryDirectory(prefix="custody-dvc-") as scratch:
         try:
-            with Repo.init(scratch, no_scm=True).config.edit("local") as config:
+            # Before there is a Repo, whose own init would make the site's cache where a container may not write.
+            (Path(scratch) / ".dvc").mkdir()
+            with Config.init(f"{scratch}/.dvc").edit("local") as config:
                 config["remote"]["custody"] = {"url": remote}
+                config["core"]["no_scm"] = True
                 config["core"]["site_cache_dir"] = f"{scratch}/site"  # not /var/tmp, which outlives the task
             with Repo(scratch) as repo:
                 staging, _, built = build(repo.cache.local, str(root), LocalFileSystem(), "md5")
