@@ -5,6 +5,9 @@ PYTHON      ?= $(shell command -v python3.11 || command -v python3)
 BIN         := .venv/bin
 LOCK        := images/locks/local.txt
 READY       := .venv/.ready
+# Where no registry can be reached, the base is made here (tests/containers/local_base.py); else give python:3.11-slim.
+BASE_IMAGE  ?= localhost/python-debian:3.11
+ROOMS       ?=
 DATA        ?= sample
 TAMPER      ?=
 
@@ -12,10 +15,10 @@ TAMPER      ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-stop test fuzz check compile bench lock clean
+.PHONY: help venv demo demo-stop test fuzz check compile images containers bench bench-images lock clean
 
 help:  ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY)  ## the environment in .venv, exactly as locked
 
@@ -53,15 +56,29 @@ check: $(READY)  ## lint, format, types, import contracts, generated files
 compile: $(READY)  ## write component.yaml, pipeline.yaml and the generated parts of the READMEs
 	$(BIN)/python scripts/compile.py
 
+images: $(READY)  ## build the images, all or ROOMS="pii-masking serving"; BASE_IMAGE=python:3.11-slim
+	if [[ "$(BASE_IMAGE)" == localhost/python-debian:* ]] && ! docker image inspect "$(BASE_IMAGE)" >/dev/null 2>&1; then \
+	  $(BIN)/python tests/containers/local_base.py debian "$(BASE_IMAGE)"; fi
+	$(BIN)/python scripts/build_images.py $(ROOMS) --base-image "$(BASE_IMAGE)" --network host
+
+# Needs a running container engine. The demo's evidence is what the containers' evidence is compared with.
+containers: export CUSTODY_BASE_IMAGE = $(BASE_IMAGE)
+containers: images build/demo/summary.json  ## build the images, run the reference pipeline in them, test both
+	$(BIN)/python scripts/containers.py
+	$(BIN)/pytest -q -m containers tests/containers
+
+bench-images: export CUSTODY_BASE_IMAGE = $(BASE_IMAGE)
+bench-images: $(READY)  ## sizes of the images beside the same stages installed the plain way; needs `make images`
+	$(BIN)/python benchmarks/image_sizes.py
+
 bench: $(READY) build/demo/summary.json  ## run every benchmark; results in build/bench
-	for bench in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do $(BIN)/python "$$bench"; done
+	for bench in $(filter-out benchmarks/_% benchmarks/image_sizes.py,$(wildcard benchmarks/*.py)); do $(BIN)/python "$$bench"; done
 
 build/demo/summary.json:
 	$(MAKE) demo
 
-lock: $(READY)  ## resolve the dependencies anew, with hashes
-	$(BIN)/uv pip compile pyproject.toml --extra local --extra aws --extra gcp --extra azure --group dev --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --python-version 3.11 -o $(LOCK)
+lock: $(READY)  ## resolve the dependencies anew, with hashes: of the laptop and of every image
+	$(BIN)/python scripts/lock.py
 
 clean:  ## remove what was built; keeps .venv
 	rm -rf build dist .dev *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis local_outputs

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "build" / "demo"
@@ -54,8 +55,8 @@ def main() -> int:
         print("The demo's model server is stopped.")
         return 0
     say("kfp-custody demo: data", arguments.data, "tamper", arguments.tamper)
-    _environment()
-    training, current, parameters = _input(arguments.data, arguments.tamper)
+    set_up()
+    training, current, parameters = make_input(arguments.data, arguments.tamper)
     if arguments.tamper == "policy":
         parameters["gate_policy"] = str(_edited_policy())
     run = Run(arguments.tamper)
@@ -69,11 +70,13 @@ def main() -> int:
             **parameters,
         }
     )
-    return _conclude(run, finished)
+    return conclude(run, finished)
 
 
 class Run:
     """One run of the pipeline: its stages as they end, and the artifacts that each made."""
+
+    serving = "The model server keeps running; stop it with: make demo-stop"
 
     def __init__(self, tamper: str) -> None:
         """Start an empty run directory; earlier ones are removed."""
@@ -93,19 +96,17 @@ class Run:
 
     def execute(self, arguments: dict[str, str]) -> bool:
         """Run the pipeline through kfp.local; returns whether every task ended well."""
-        from kfp import local
-        from kfp.local import subprocess_task_handler
-
         from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection
 
-        # The one seam of kfp.local where a task starts and ends: progress, times and the attacker's moment.
-        subprocess_task_handler.run_local_subprocess = self._task
         logging.disable(logging.WARNING)
         warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
         warnings.filterwarnings("ignore", message="Task .* have no effect in the current local runner")
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(self.root / "artifacts"))
         try:
-            with (self.root / "logs" / "kfp.log").open("w") as chatter, contextlib.redirect_stdout(chatter):
+            with (
+                (self.root / "logs" / "kfp.log").open("w") as chatter,
+                contextlib.redirect_stdout(chatter),
+                self.runner(),
+            ):
                 fraud_detection(**arguments)
         except RuntimeError:  # how kfp.local says that a task failed; the reason is in the task's log
             return False
@@ -113,27 +114,42 @@ class Run:
             logging.disable(logging.NOTSET)
         return True
 
-    def _task(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        name = full_command[full_command.index("--function_to_execute") + 1]
-        executor = json.loads(full_command[full_command.index("--executor_input") + 1])
+    @contextlib.contextmanager
+    def runner(self) -> Iterator[None]:
+        """Let kfp.local run every task in a process of its own."""
+        from kfp import local
+        from kfp.local import subprocess_task_handler
+
+        def run(command: list[str], env_vars: dict[str, str] | None = None) -> int:
+            environment = {**os.environ, **(env_vars or {})}
+
+            def start(log: IO[str]) -> int:
+                return subprocess.run(
+                    command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
+                ).returncode
+
+            return self.task(command, start)
+
+        # The one seam of kfp.local where a task starts and ends: progress, times and the attacker's moment.
+        subprocess_task_handler.run_local_subprocess = run
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(self.root / "artifacts"))
+        yield
+
+    def task(self, command: Sequence[str], start: Callable[[IO[str]], int]) -> int:
+        """Start a task, show how long it takes, and keep what it left; returns its exit code."""
+        name = command[command.index("--function_to_execute") + 1]
+        executor = json.loads(command[command.index("--executor_input") + 1])
         task = Path(executor["outputs"]["outputFile"]).parent.name  # mask-pii, mask-pii-2, in any order
         stage = Stage(f"{name}_present" if task.endswith("-2") else name)
         self.stages.append(stage)
         log = self.root / "logs" / f"{len(self.stages)}-{stage.name}.log"
         begun = time.monotonic()
-        with (
-            log.open("w") as output,
-            subprocess.Popen(
-                full_command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(env_vars or {})}
-            ) as process,
-        ):
-            while True:
-                try:
-                    code = process.wait(timeout=1)
-                    break
-                except subprocess.TimeoutExpired:
-                    if self._line:
-                        say(f"{self._line}  {stage.name:<22} {time.monotonic() - begun:>6.0f} s ", end="")
+        with log.open("w") as output, ThreadPoolExecutor(1) as pool:
+            running = pool.submit(start, output)
+            while not wait([running], timeout=1).done:
+                if self._line:
+                    say(f"{self._line}  {stage.name:<22} {time.monotonic() - begun:>6.0f} s ", end="")
+            code = running.result()
         stage.seconds = round(time.monotonic() - begun, 1)
         self._ended(stage, executor, code, log)
         say(f"{self._line}  {stage.name:<22} {stage.seconds:>6.1f} s  {stage.verdict}")
@@ -159,6 +175,10 @@ class Run:
         if code:
             text = log.read_text(errors="replace")
             self.refusal = text[text.rfind("REFUSED ") :].strip() if "REFUSED " in text else f"see {log}"
+
+    def endpoint(self) -> str:
+        """Return the address of the model that was deployed."""
+        return str(json.loads(self.outputs["deploy_model"]["endpoint"].read_text())["url"])
 
     def _flip_masked(self) -> str:
         return _flip(next(self.outputs["mask_pii"]["masked"].glob("*.parquet")))
@@ -190,7 +210,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _environment() -> None:
+def set_up() -> None:
     """Make keys and the trust file, and point the stages to them, as mounts would on a cluster."""
     import secrets
 
@@ -237,7 +257,7 @@ def _environment() -> None:
     (DEMO / "env").write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
 
 
-def _input(data: str, tamper: str) -> tuple[Month, Month, dict[str, str]]:
+def make_input(data: str, tamper: str) -> tuple[Month, Month, dict[str, str]]:
     """Return the training month, the present month, and the parameters that fit this data set."""
     folder = DEMO / "data" / data
     parameters: dict[str, str] = {}
@@ -311,21 +331,22 @@ def _flip(path: Path) -> str:
     return f"one bit of {path.name}"
 
 
-def _score(run: Run) -> dict[str, Any]:
+def score_one(run: Run) -> dict[str, Any]:
     """Send one real transaction of the present month to the served model."""
     import pyarrow.parquet as pq
 
     from kfp_custody.components.seldon_deployment.v2_client import score
 
-    url = json.loads(run.outputs["deploy_model"]["endpoint"].read_text())["url"]
+    url = run.endpoint()
     table = pq.read_table(next(run.outputs["mask_pii_present"]["masked"].glob("*.parquet")))
     return {"url": url, "response": score(url, table.slice(0, 1).to_pylist())}
 
 
-def _conclude(run: Run, finished: bool) -> int:
+def conclude(run: Run, finished: bool) -> int:
+    """Write the summary, score one transaction, and print it all; returns the exit code."""
     gate = run.values.get("enforce_policy")
     verdict = "PASSED" if finished and gate == "PASSED" else "FAILED" if gate == "FAILED" else "REFUSED"
-    endpoint = _score(run) if verdict == "PASSED" else {"url": None, "response": None}
+    endpoint = score_one(run) if verdict == "PASSED" else {"url": None, "response": None}
     report = run.outputs.get("enforce_policy", {}).get("report")
     summary = {
         "verdict": verdict,
@@ -344,7 +365,7 @@ def _conclude(run: Run, finished: bool) -> int:
         say(f"  {stage.name:<22} {stage.verdict:<8} {stage.seconds:>7.1f}  {' '.join(stage.evidence)}")
     if verdict == "PASSED":
         say(f"\n  one transaction scored by {endpoint['url']}:\n  {json.dumps(endpoint['response'])}")
-        say("  The model server keeps running; stop it with: make demo-stop")
+        say(f"  {run.serving}")
     else:
         say(f"\n{run.refusal}")
     say(f"\n  report:  {summary['report'] or 'none: the run ended before the gate'}")

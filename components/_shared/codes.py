@@ -133,6 +133,7 @@ VAULT_FAILING = _code(463, "Vault answered with an error of its own")
 KEY_SERVICE = _code(464, "the service or token that keeps the signing key did not answer, or failed")
 WRONG_SIGNATURE = _code(465, "the service that keeps the signing key returned a signature that is not the key's")
 SIGSTORE = _code(451, "Sigstore (certificate authority, log or its metadata) did not answer, or not usefully")
+ENGINE_SILENT = _code(481, "no container engine answers")
 
 # --- E5xx Misconfigured ----------------------------------------------------------------------------------------------
 SETTINGS = _code(500, "a parameter, key, policy file or environment is wrong")
@@ -173,3 +174,9 @@ WRAPPED_TWICE = _code(579, "the wrapped secret id was opened before, or its time
 TOKEN_PIN = _code(580, "the hardware token did not accept the PIN")
 NO_PUBLIC_KEY = _code(581, "an HMAC key has no public half, so this cannot be signed with it")
 MODEL_NAME = _code(562, "the model's name is no DNS label")
+ENGINE = _code(582, "the container engine refused")
+ENGINE_PERMISSION = _code(583, "the container engine's socket may not be used")
+IMAGE_MISSING = _code(584, "an image is not here and could not be pulled")
+IMAGE_ARCHITECTURE = _code(585, "an image is for another architecture")
+IMAGE_WITHOUT_KFP = _code(586, "an image does not hold KFP's executor, or its base cannot hold it")
+BUILD = _code(587, "an image could not be built")
