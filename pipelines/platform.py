@@ -1,8 +1,18 @@
-"""What every task of ours needs on a cluster: the trust file, the settings, and the secrets of its own room.
+"""What every task of ours needs on a cluster: an identity, configuration, secrets, room to work in, and limits.
 
-`kfp.local` ignores this part of a pipeline; there the environment says the same. All mounts are optional, so that a
-cluster that signs through Vault needs no key secret; a stage that misses what it needs refuses and names it.
+`kfp.local` ignores this part of a pipeline (but for retries, see `without_retries`); there the environment says the
+same. All mounts are optional, so that a cluster that signs through Vault needs no key secret; a stage that misses what
+it needs refuses and names it.
+
+A task runs as user and group 65532, never as root, and writes nowhere but to its outputs and to /tmp, an emptyDir, so
+that a read-only root file system works. KFP drops all capabilities and forbids new privileges by itself. What no
+pipeline can ask KFP for is `readOnlyRootFilesystem: true`: set it for the namespace, by a mutating admission policy or
+as the administrator's default (pipelines/README.md).
 """
+
+import copy
+from dataclasses import dataclass
+from typing import Any
 
 from kfp import dsl, kubernetes
 
@@ -10,9 +20,51 @@ from kfp import dsl, kubernetes
 IDENTITY_LABEL = "custody/identity"
 _SIGNER_ROOMS = ("policy_gate", "seldon_deployment")
 _SETTINGS = (
-    *("CUSTODY_SIGNER", "CUSTODY_DVC_REMOTE", "CUSTODY_NAMESPACE", "MLFLOW_TRACKING_URI"),
+    *("CUSTODY_SIGNER", "CUSTODY_DVC_REMOTE", "CUSTODY_NAMESPACE", "CUSTODY_DEPLOY_TARGET", "MLFLOW_TRACKING_URI"),
     *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "CUSTODY_VAULT_AUTH", "CUSTODY_VAULT_AUTH_MOUNT"),
 )
+
+USER = 65532  # of the images: nobody's, and not root
+SCRATCH = "/tmp"  # noqa: S108  (an emptyDir of the pod, not the machine's)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a room's pod is given: requests that a small cluster can place, limits that stop a runaway.
+
+    `cpu` and `memory`: request and limit; `scratch`: the most it may write to /tmp; `minutes`: when it is killed.
+    """
+
+    cpu: tuple[str, str]
+    memory: tuple[str, str]
+    scratch: str
+    minutes: int
+
+
+NEEDS = {
+    "pii_masking": Needs(("1", "4"), ("2Gi", "6Gi"), "2Gi", 360),
+    "data_attestation": Needs(("250m", "1"), ("256Mi", "2Gi"), "2Gi", 120),
+    "model_training": Needs(("1", "4"), ("2Gi", "8Gi"), "4Gi", 360),
+    "artifact_signing": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 30),
+    "drift_detection": Needs(("500m", "2"), ("1Gi", "4Gi"), "2Gi", 120),
+    "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
+    "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 90),
+}
+
+# KFP repeats a task for any failure, so also after a refusal: only a task that a second attempt cannot harm is here,
+# and not often. An attempt that fails publishes nothing, so never do two attempts both leave evidence.
+RETRIES = {
+    "mask_pii": 2,  # the same input, policy and key give the same bytes
+    "attest_dataset": 2,  # a remote that has an object already takes it once more without a change
+    "train_model": 1,  # the same seed gives the same model; costs hours, and leaves another run in MLflow
+    "sign_model": 2,  # the bytes stay; keyless, one more entry in a public log
+    "check_drift": 2,  # reads, and signs what it read
+    # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
+    "enforce_policy": 2,
+    # Never: refuse, whose work is to fail, and deploy_model, which changes what is in service. Where a deployment
+    # stopped half-way, a person looks first.
+}
+_BACKOFF: dict[str, Any] = {"backoff_duration": "30s", "backoff_factor": 2.0, "backoff_max_duration": "5m"}
 
 
 def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
@@ -30,6 +82,12 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     """
     # A cache hit would hand on an artifact that nobody looked at in this run.
     task.set_caching_options(False)
+    _limit(task, NEEDS[room])
+    retries = RETRIES.get(task.component_spec.name.replace("-", "_"), 0)
+    if retries:
+        task.set_retry(retries, **_BACKOFF)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")
     identity = "signer" if room in _SIGNER_ROOMS else "pipeline"
     kubernetes.add_pod_label(task, IDENTITY_LABEL, identity)
     kubernetes.use_config_map_as_volume(task, "custody-trust", "/etc/custody/trust", optional=True)
@@ -42,3 +100,24 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     if room == "pii_masking":
         kubernetes.use_secret_as_volume(task, "custody-masking", "/etc/custody/masking", optional=True)
     return task
+
+
+def without_retries(pipeline: Any) -> Any:
+    """Return a copy of a pipeline for kfp.local, in which no task is repeated.
+
+    On one machine there is no node to lose: what fails is a refusal or a bug, and waiting to see it again helps nobody.
+    """
+    once = copy.deepcopy(pipeline)
+    spec = once.pipeline_spec
+    for graph in (spec.root.dag, *(component.dag for component in spec.components.values())):
+        for task in graph.tasks.values():
+            task.ClearField("retry_policy")
+    return once
+
+
+def _limit(task: dsl.PipelineTask, needs: Needs) -> None:
+    """Set what the scheduler reserves, where the kernel stops the task, and when Kubernetes kills it."""
+    task.set_cpu_request(needs.cpu[0]).set_cpu_limit(needs.cpu[1])
+    task.set_memory_request(needs.memory[0]).set_memory_limit(needs.memory[1])
+    kubernetes.empty_dir_mount(task, "scratch", SCRATCH, size_limit=needs.scratch)
+    kubernetes.set_timeout(task, needs.minutes * 60)

@@ -97,6 +97,7 @@ class Run:
     def execute(self, arguments: dict[str, str]) -> bool:
         """Run the pipeline through kfp.local; returns whether every task ended well."""
         from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection
+        from kfp_custody.pipelines.platform import without_retries
 
         logging.disable(logging.WARNING)
         warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
@@ -107,7 +108,7 @@ class Run:
                 contextlib.redirect_stdout(chatter),
                 self.runner(),
             ):
-                fraud_detection(**arguments)
+                without_retries(fraud_detection)(**arguments)
         except RuntimeError:  # how kfp.local says that a task failed; the reason is in the task's log
             return False
         finally:

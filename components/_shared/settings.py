@@ -11,6 +11,7 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_DVC_REMOTE | where attested datasets are pushed (a folder or any DVC URL) | none: not pushed |
 | CUSTODY_OPA_TOKEN_FILE | file with the bearer token for the policy server that a policy names | none: no token |
 | CUSTODY_NAMESPACE | Kubernetes namespace that models are deployed to | default |
+| CUSTODY_DEPLOY_TARGET | where `deploy_model` deploys when its target is `platform`: local or seldon-v2 | none |
 | CUSTODY_SERVING_DIR | state of the local model server | ~/.local/state/kfp-custody/serving |
 | CUSTODY_SERVING_PORT | its HTTP port | 18080 |
 | CUSTODY_IMAGE_DIGEST, CUSTODY_SOURCE_REVISION | recorded in provenance when the image sets them | none |
@@ -61,6 +62,7 @@ class Settings:
     source_revision: str | None
     signers: Mapping[str, str] = field(default_factory=dict)
     opa_token_file: Path | None = None
+    deploy_target: str | None = None
 
     def signer_uri(self, room: str) -> str:
         """Return the signer URI of a room: its own, else the one for all.
@@ -111,6 +113,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             if name.startswith("CUSTODY_SIGNER") and name != "CUSTODY_SIGNER_PASSWORD_FILE" and value
         },
         opa_token_file=_path(environ, "CUSTODY_OPA_TOKEN_FILE"),
+        deploy_target=environ.get("CUSTODY_DEPLOY_TARGET") or None,
     )
 
 

@@ -30,7 +30,8 @@ def deploy_model(
         decision: The gate's decision about it, of this run and at most 24 hours old.
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service, a DNS label; the decision must speak of models:/<name>.
-        target: local (a model server on this machine) or seldon-v2 (Seldon Core v2 through the Kubernetes API).
+        target: local (a model server on this machine), seldon-v2 (Seldon Core v2 through the Kubernetes API), or
+            platform (whichever of the two CUSTODY_DEPLOY_TARGET says).
         timeout_seconds: How long to wait until the model is ready, in seconds (1 to 3600).
         model_uri: For seldon-v2: where the signed model lies in an object store; without credentials.
 

@@ -19,7 +19,8 @@ from kfp_custody.components.seldon_deployment import local_server, seldon_v2
 from kfp_custody.components.seldon_deployment.decision import Admitted, require_admitted
 
 ROOM = "seldon_deployment"
-TARGETS = ("local", "seldon-v2")
+PLATFORM = "platform"
+TARGETS = ("local", "seldon-v2", PLATFORM)
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,52}[a-z0-9])?")  # a DNS label that leaves room for -<8 digits>
 _MAX_TIMEOUT = 3600
 
@@ -75,7 +76,7 @@ def deploy(
         settings: trust, signer, serving directory and port, namespace.
         run_id: the run that the decision must belong to.
         name: name of the service, a DNS label of at most 54 characters.
-        target: `local` or `seldon-v2`.
+        target: `local`, `seldon-v2`, or `platform` for the one that the settings name.
         timeout_seconds: how long to wait for the model to be ready, 1 to 3600.
         model_uri: for `seldon-v2`: address of the signed model in an object store.
 
@@ -86,6 +87,7 @@ def deploy(
         ServiceUnreachable: the model server or the Kubernetes API does not answer in time.
         Misconfigured: a parameter, the signer, the trust file, the port or the cluster's permissions are wrong.
     """
+    target = _configured(settings) if target == PLATFORM else target
     _require_parameters(name, target, timeout_seconds, model_uri)
     trust, signer = load_trust(settings.trust_file), load_signer(settings.signer_uri(ROOM))
     admitted = require_admitted(signed_model, decision, trust, run_id=run_id, name=name)
@@ -125,6 +127,18 @@ def _require_parameters(name: str, target: str, timeout_seconds: int, model_uri:
         raise _wrong("timeout_seconds", timeout_seconds, f"1 to {_MAX_TIMEOUT}")
     if target == "local" and model_uri:
         raise _wrong("model_uri", "(given)", "left out for the target local, which serves the artifact itself")
+
+
+def _configured(settings: Settings) -> str:
+    """Return the target that the platform's owner chose, where whoever starts a run is not to choose."""
+    chosen = settings.deploy_target
+    if chosen is None or chosen == PLATFORM or chosen not in TARGETS:
+        raise Misconfigured(
+            "The platform does not say where models are deployed to; nothing was deployed.",
+            evidence=f"CUSTODY_DEPLOY_TARGET is {repr(chosen[:80]) if chosen else 'not set'}",
+            remedy="Set it to local or seldon-v2 in the ConfigMap custody-settings, or in the environment.",
+        )
+    return chosen
 
 
 def _local(admitted: Admitted, name: str, settings: Settings, timeout_seconds: int) -> Deployment:

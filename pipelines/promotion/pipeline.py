@@ -21,13 +21,13 @@ def promotion(
     promote_drift_uri: str,
     gate_policy: str = "baseline",
     deploy_name: str = "fraud-detection",
-    deploy_target: str = "seldon-v2",
     deploy_model_uri: str = "",
 ) -> None:
     """Verify the whole chain of a finished run again, decide, and deploy only what was decided to pass.
 
     Start it under a ServiceAccount of its own, in a namespace of its own. Its signer is the only one that the trust
-    file believes about decisions, so that nothing the training run did, or could do, admits a model.
+    file believes about decisions, so that nothing the training run did, or could do, admits a model. Where it is
+    deployed to is the platform's to say (CUSTODY_DEPLOY_TARGET), not that of whoever starts the run.
 
     Args:
         promote_run_id: The run that made the model; all evidence must be of it, and the decision is about it.
@@ -41,7 +41,6 @@ def promotion(
         promote_drift_uri: Output evidence of check_drift.
         gate_policy: Gate policy: the name of a shipped one or the path of a file; the trust file must pin it.
         deploy_name: Name that the model is served under.
-        deploy_target: seldon-v2, or local for a model server on this machine.
         deploy_model_uri: Where the serving system reads the signed model from (seldon-v2 only).
     """
 
@@ -75,7 +74,7 @@ def promotion(
                 decision=gate.outputs["decision"],
                 run_id=promote_run_id,
                 name=deploy_name,
-                target=deploy_target,
+                target="platform",
                 model_uri=deploy_model_uri,
             ),
             "seldon_deployment",

@@ -274,6 +274,16 @@ def test_pipeline_parameters_are_short_public_and_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
+def test_a_run_form_is_short_and_in_the_order_of_the_stages(name: str) -> None:
+    """The form shows the parameters in alphabetical order and without descriptions: the first word is the stage."""
+    parameters = definitions(pipeline(name)["root"], "input", "parameters")
+    assert len(parameters) <= 12
+    assert {key.partition("_")[0] for key in parameters} <= {"data", "mask", "train", "gate", "deploy", "promote"}
+    assert [key for key in parameters if not key.partition("_")[2]] == []
+    assert definitions(pipeline(name)["root"], "input", "artifacts") == {}, "the form cannot give an artifact"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
 def test_nothing_is_deployed_but_under_a_passed_verdict(name: str) -> None:
     graphs = dags(pipeline(name))
     conditions = {

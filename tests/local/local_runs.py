@@ -18,6 +18,7 @@ from kfp_custody.components.policy_gate.policy import load_policy
 from kfp_custody.components.seldon_deployment.local_server import stop
 from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection
 from kfp_custody.pipelines.fraud_detection.sample_data import write_month
+from kfp_custody.pipelines.platform import without_retries
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def run_pipeline(platform: Platform, name: str, **arguments: str) -> LocalRun:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
         try:
-            fraud_detection(**(platform.arguments | arguments))
+            without_retries(fraud_detection)(**(platform.arguments | arguments))
             succeeded = True
         except RuntimeError:
             succeeded = False

@@ -30,6 +30,7 @@ from kfp_custody.components.policy_gate.gate import GateDecision, enforce
 from kfp_custody.components.policy_gate.policy import load_policy
 from kfp_custody.components.seldon_deployment.deployment import Outputs, deploy
 from kfp_custody.components.seldon_deployment.local_server import stop
+from kfp_custody.pipelines.platform import without_retries
 from kfp_custody.pipelines.promotion.pipeline import promotion
 
 PARTS = {
@@ -79,6 +80,7 @@ def release(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "CUSTODY_TRUST": str(root / "trust.yaml"),
         "CUSTODY_SERVING_DIR": str(root / "serving"),
         "CUSTODY_SERVING_PORT": str(port),
+        "CUSTODY_DEPLOY_TARGET": "local",
     }
     yield Release(root, environment)
     stop(root / "serving")
@@ -101,7 +103,7 @@ def promote(release: Release, name: str, parts: dict[str, Path], run_id: str, **
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
         addresses = {f"promote_{part}_uri": str(path) for part, path in parts.items()}
         try:
-            promotion(promote_run_id=run_id, deploy_target="local", **addresses)
+            without_retries(promotion)(promote_run_id=run_id, **addresses)
             succeeded = True
         except RuntimeError:
             succeeded = False

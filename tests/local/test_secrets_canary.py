@@ -338,10 +338,11 @@ def run(folder: Path, arguments: dict[str, str]) -> None:
     from kfp import compiler, local
 
     from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection
+    from kfp_custody.pipelines.platform import without_retries
 
     compiler.Compiler().compile(fraud_detection, str(folder / "compiled.yaml"))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "runs"))
-    fraud_detection(**arguments)
+    without_retries(fraud_detection)(**arguments)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Refusals before anything is touched, and the small parts around the server."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -54,6 +55,25 @@ def test_a_wrong_parameter_is_refused_before_anything(
     with pytest.raises(Misconfigured, match=parameter):
         deploy(tmp_path / "model", tmp_path / "decision", outputs, settings, **arguments)  # type: ignore[arg-type]
     assert not settings.serving_dir.exists()
+
+
+@pytest.mark.parametrize("configured", [None, "platform", "kserve"])
+def test_a_platform_that_does_not_say_where_to_deploy_is_refused(
+    tmp_path: Path, settings: Settings, configured: str | None
+) -> None:
+    outputs = Outputs(tmp_path / "e", tmp_path / "r", tmp_path / "p")
+    platform = dataclasses.replace(settings, deploy_target=configured)
+    with pytest.raises(Misconfigured, match="CUSTODY_DEPLOY_TARGET"):
+        deploy(
+            tmp_path / "model",
+            tmp_path / "decision",
+            outputs,
+            platform,
+            run_id="r",
+            name="fraud",
+            target="platform",
+            timeout_seconds=5,
+        )
 
 
 def test_a_smoke_request_fits_the_signature_it_was_built_from() -> None:

@@ -1,0 +1,5 @@
+"""Parameters of deploy_model that take one of a few values: what it checks, and what the KFP UI can offer."""
+
+from kfp_custody.components.seldon_deployment.deployment import TARGETS
+
+CHOICES = {"target": TARGETS}
