@@ -1,4 +1,4 @@
-"""Write what the code says: component.yaml, pipeline.yaml and the generated parts of the READMEs.
+"""Write what the code says: compiled YAML, manifests and the generated parts of the READMEs.
 
     python scripts/compile.py            write the files that changed
     python scripts/compile.py --check    write nothing; name what is stale or left over, and exit 1
@@ -8,22 +8,18 @@ environment, and nothing is skipped when it is compared.
 """
 
 import argparse
-import importlib
-import os
 import sys
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Read by the compiler when a pipeline is built: what is committed must not depend on it.
-os.environ.pop("KFP_DISABLE_EXECUTION_CACHING_BY_DEFAULT", None)
-
-from kfp import compiler  # noqa: E402
-
-from kfp_custody import components  # noqa: E402
-from kfp_custody.components._shared.codes import CODES  # noqa: E402
-from kfp_custody.components.policy_gate.chain_drawing import draw_chain  # noqa: E402
+from kfp_custody.components import CATALOG
+from kfp_custody.components._cli.compiling import elyra, gitops, ir
+from kfp_custody.components._cli.compiling.formats import Wishes, as_gitops, compiled, elyra_text
+from kfp_custody.components._cli.compiling.images import Images
+from kfp_custody.components._cli.compiling.tables import interface_tables, kind, table
+from kfp_custody.components._cli.compiling.targets import find
+from kfp_custody.components._shared.codes import CODES
+from kfp_custody.components.policy_gate.chain_drawing import draw_chain
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         if check:
             print(f"stale: {path.relative_to(ROOT)}: run make compile and commit", file=sys.stderr)
         else:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(wanted[path].encode())
             print(f"wrote {path.relative_to(ROOT)}")
     return 1 if left_over or (check and stale) else 0
@@ -52,21 +49,24 @@ def generated() -> dict[Path, str]:
     """Return the text of every generated file. A room's first function in the catalog is its component.yaml."""
     files: dict[Path, str] = {}
     catalogue = []
-    for room in dict.fromkeys(components.CATALOG.values()):
+    for room in dict.fromkeys(CATALOG.values()):
         folder = ROOT / "components" / room
         specs: list[str] = []
-        for function in (name for name, home in components.CATALOG.items() if home == room):
-            component = getattr(components, function)
-            files[folder / (f"{function}.yaml" if specs else "component.yaml")] = compiled(component)
-            specs.append(spec_tables(function, component.component_spec))
-            catalogue.append(catalogue_row(function, room, component.component_spec))
+        for function in (name for name, home in CATALOG.items() if home == room):
+            target = find(function)
+            files[folder / (f"{function}.yaml" if specs else "component.yaml")] = compiled(target, Wishes()).text()
+            files[folder / (f"{function}.elyra.yaml" if specs else "elyra.yaml")] = elyra_text(target, Images())
+            specs.append(spec_tables(function, target.item.component_spec))
+            catalogue.append(catalogue_row(function, room, target.item.component_spec))
         files[folder / "README.md"] = with_block(folder / "README.md", "spec", "\n\n".join(specs))
-    for source in sorted(ROOT.glob("pipelines/*/pipeline.py")):
-        name = source.parent.name
-        pipeline = getattr(importlib.import_module(f"kfp_custody.pipelines.{name}.pipeline"), name)
-        files[source.with_name("pipeline.yaml")] = compiled(pipeline)
-        readme = source.with_name("README.md")
-        files[readme] = with_block(readme, "spec", spec_tables(name, pipeline.component_spec))
+    pipelines = [find(source.parent.name) for source in sorted(ROOT.glob("pipelines/*/pipeline.py"))]
+    for target in pipelines:
+        folder = ROOT / "pipelines" / target.name
+        files[folder / "pipeline.yaml"] = compiled(target, Wishes()).text()
+        tables = spec_tables(target.name, target.item.component_spec)
+        files[folder / "README.md"] = with_block(folder / "README.md", "spec", tables)
+    manifests = as_gitops(pipelines, Wishes())
+    files |= {ROOT / "manifests" / "pipelines" / name: text for name, text in manifests.items()}
     files[ROOT / "pipelines/fraud_detection/chain.svg"] = draw_chain((), "PASSED", {}) + "\n"
     files[ROOT / "README.md"] = with_block(
         ROOT / "README.md", "components", table(("component", "takes", "gives", "in one line"), catalogue)
@@ -78,15 +78,7 @@ def generated() -> dict[Path, str]:
 
 def is_compiled(path: Path) -> bool:
     """Tell a compiled file from a policy or a configuration that lies beside it."""
-    return path.read_bytes().startswith(b"# PIPELINE DEFINITION")
-
-
-def compiled(item: Any) -> str:
-    """Return the YAML of one component or pipeline."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder, "compiled.yaml")
-        compiler.Compiler().compile(item, str(target))
-        return target.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8").startswith((ir.MARK, elyra.MARK, gitops.MARK))
 
 
 def with_block(path: Path, name: str, block: str) -> str:
@@ -101,14 +93,8 @@ def with_block(path: Path, name: str, block: str) -> str:
 
 
 def spec_tables(function: str, spec: Any) -> str:
-    """Return the tables of a component's inputs and outputs, from its compiled interface."""
-    inputs = [
-        (f"`{name}`", kind(item.type), default(item), item.description) for name, item in (spec.inputs or {}).items()
-    ]
-    outputs = [(f"`{name}`", kind(item.type), item.description) for name, item in (spec.outputs or {}).items()]
-    parts = [f"### `{function}`", table(("input", "type", "default", "description"), inputs)]
-    parts += [table(("output", "type", "description"), outputs)] if outputs else []
-    return "\n\n".join(parts)
+    """Return the part of a README that says what goes in and comes out."""
+    return f"### `{function}`\n\n{interface_tables(spec)}"
 
 
 def catalogue_row(function: str, room: str, spec: Any) -> tuple[str, str, str, str]:
@@ -119,26 +105,6 @@ def catalogue_row(function: str, room: str, spec: Any) -> tuple[str, str, str, s
     )
     sentence, _, _ = " ".join((spec.description or "").split()).partition(". ")
     return f"[`{function}`](components/{room}/)", takes or "-", gives or "-", sentence.removesuffix(".")
-
-
-def kind(type_name: Any) -> str:
-    """Return the name of a type as a reader knows it: system.MaskedDataset@0.0.1 is MaskedDataset."""
-    return str(type_name).rpartition("@")[0].rpartition(".")[2] or str(type_name)
-
-
-def default(item: Any) -> str:
-    """Return how a table shows an input's default."""
-    if not item.optional:
-        return "required"
-    return "-" if item.default is None else f"`{item.default!r}`"
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str | None]]) -> str:
-    """Return a Markdown table; cells keep to one line each."""
-    lines = [tuple(header)]
-    lines += [tuple(" ".join((cell or "").split()).replace("|", r"\|") for cell in row) for row in rows]
-    header_line, *row_lines = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join((header_line, "|---" * len(lines[0]) + "|", *row_lines))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ Only what parses arguments is imported here; a command imports its work when it 
 
 import typer
 
-from kfp_custody.components._cli import attest, keygen, policy, show, sign, trust, verify
+from kfp_custody.components._cli import attest, compile, keygen, policy, show, sign, trust, verify
 
 app = typer.Typer(
     name="kfp-custody",
-    help="Verify, show and sign the evidence of a chain of custody. Exit status: 0 it holds, 1 refused, 2 usage.",
+    help="Verify, show and sign the evidence of a chain of custody; compile its pipelines. "
+    "Exit status: 0 it holds, 1 refused, 2 usage.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -20,6 +21,7 @@ app.command("show")(show.show)
 app.command("sign")(sign.sign)
 app.command("attest")(attest.attest)
 app.command("keygen")(keygen.keygen)
+app.command("compile")(compile.compile_)
 app.add_typer(trust.app, name="trust")
 app.add_typer(policy.app, name="policy")
 

@@ -6,6 +6,8 @@ The tag is the package's version; a release writes digests into its own copies o
 
 PREFIX = "ghcr.io/kfp-custody"
 VERSION = "0.1.0"
+VERIFIED = "2026-11-25T00:00:00Z"
+"""When this version was last verified as a whole: moved with the version, never read from a clock."""
 
 
 def image(room: str) -> str:

@@ -76,7 +76,8 @@ def test_a_stale_file_is_named_left_alone_and_then_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documents = (ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("*/*/README.md"))
-    for path in (*FILES, *documents, *ROOT.glob("pipelines/*/pipeline.py")):
+    others = (*ROOT.glob("components/*/*elyra.yaml"), *ROOT.glob("manifests/pipelines/*.yaml"))
+    for path in (*FILES, *others, *documents, *ROOT.glob("pipelines/*/pipeline.py")):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
@@ -95,9 +96,13 @@ def test_a_stale_file_is_named_left_alone_and_then_repaired(
     assert script.main([]) == 0
     assert stale.read_bytes() == original
 
-    shutil.copy(stale, stale.with_name("of_a_component_that_was_removed.yaml"))
-    assert script.main(["--check"]) == 1
-    assert "of_a_component_that_was_removed.yaml" in capsys.readouterr().err
+    manifest = next(path for path in others if path.parent.name == "pipelines" and path.name != "kustomization.yaml")
+    for source in (stale, stale.with_name("elyra.yaml"), tmp_path / manifest.relative_to(ROOT)):
+        removed = source.with_name("of_a_component_that_was_removed.yaml")
+        shutil.copy(source, removed)
+        assert script.main(["--check"]) == 1
+        assert str(removed.relative_to(tmp_path)) in capsys.readouterr().err
+        removed.unlink()
 
 
 def load_script(name: str) -> ModuleType:

@@ -7,15 +7,18 @@ what Kubeflow's webhook does with them.
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from kubernetes import client
 
 from kfp_custody.components._shared.errors import CustodyError, Misconfigured
+from kfp_custody.components._shared.images import VERSION
 from kfp_custody.components._shared.keys import public_pem
 from kfp_custody.components._shared.kinds import KINDS
 from kfp_custody.components._shared.signers.file import generate_key
@@ -53,6 +56,16 @@ POD_DEFAULT = {
     "volumeMounts": "list[V1VolumeMount]",
 }
 
+# The fields of KFP's own objects (pipelines.kubeflow.org/v2beta1): name -> whether it must be there.
+KFP_OBJECTS = {
+    "Pipeline": {"displayName": False, "description": False},
+    "PipelineVersion": {
+        **dict.fromkeys(("displayName", "description", "codeSourceURL", "pipelineSpecURI"), False),
+        **{"pipelineName": True, "pipelineSpec": True, "platformSpec": False},
+    },
+}
+ARGO_CD = ROOT / "tests" / "schemas" / "argoproj.io_application_v1alpha1.json"
+
 
 # --- every object by itself -------------------------------------------------------------------------------------------
 
@@ -84,6 +97,17 @@ def require_fields(type_name: str, value: Any, where: str) -> None:
     ids=lambda value: value.name if isinstance(value, Path) else f"{value['kind']}-{value['metadata']['name']}",
 )
 def test_an_object_has_the_fields_of_its_type(path: Path, document: Object) -> None:
+    if document["kind"] in KFP_OBJECTS:
+        fields = KFP_OBJECTS[document["kind"]]
+        assert document["apiVersion"] == "pipelines.kubeflow.org/v2beta1"
+        assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
+        assert set(document["spec"]) <= set(fields)
+        assert {name for name, needed in fields.items() if needed} <= set(document["spec"])
+        require_fields("V1ObjectMeta", document["metadata"], "metadata")
+        return
+    if document["kind"] == "Application":
+        jsonschema.validate(document, json.loads(ARGO_CD.read_text()))
+        return
     if document["kind"] != "PodDefault":
         require_fields(TYPES[document["kind"]].__name__, document, document["kind"])
         return
@@ -109,7 +133,9 @@ def test_every_file_belongs_to_a_kustomization() -> None:
             used.add((path.parent / name).resolve())
     for path in MANIFESTS.rglob("*.yaml"):
         home = path.parent if path.name == "kustomization.yaml" else path
-        assert home.resolve() in used or path.parent.parent.name == "overlays", path
+        # What people apply themselves: an overlay, the pipelines, the example for Argo CD.
+        applied = path.parent.parent.name == "overlays" or path.parent.name in ("pipelines", "argocd")
+        assert home.resolve() in used or applied, path
 
 
 def test_no_secret_no_wildcard_and_no_floating_tag_stands_anywhere() -> None:
@@ -122,6 +148,58 @@ def test_no_secret_no_wildcard_and_no_floating_tag_stands_anywhere() -> None:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
             assert not {"secrets", "configmaps"} & set(rule["resources"]) or rule["resourceNames"]
             assert not {"pods", "serviceaccounts", "serviceaccounts/token", "roles"} & set(rule["resources"])
+
+
+# --- the pipelines ----------------------------------------------------------------------------------------------------
+
+
+def pipeline_objects(kind: str) -> dict[str, Object]:
+    found = [document for _, document in objects_in_files() if document["kind"] == kind]
+    return {document["metadata"]["name"]: document for document in found}
+
+
+def test_a_version_says_what_the_compiled_file_says_and_is_named_after_it() -> None:
+    versions, pipelines = pipeline_objects("PipelineVersion"), pipeline_objects("Pipeline")
+    compiled = sorted(ROOT.glob("pipelines/*/pipeline.yaml"))
+    assert len(versions) == len(pipelines) == len(compiled)
+    for path in compiled:
+        spec, extra = yaml.safe_load_all(path.read_text())
+        name = spec["pipelineInfo"]["name"]
+        (version,) = [each for each in versions.values() if each["spec"]["pipelineName"] == name]
+        assert name in pipelines
+        assert (version["spec"]["pipelineSpec"], version["spec"]["platformSpec"]) == (spec, extra)
+        assert re.fullmatch(rf"{name}-{re.escape(VERSION)}-[0-9a-f]{{12}}", version["metadata"]["name"])
+        assert len(version["metadata"]["name"]) <= 63
+
+
+def test_argo_cd_makes_a_pipeline_before_its_versions_and_prunes_no_version() -> None:
+    for version in pipeline_objects("PipelineVersion").values():
+        annotations = version["metadata"]["annotations"]
+        assert annotations == {
+            "argocd.argoproj.io/sync-wave": "1",
+            "argocd.argoproj.io/sync-options": "Prune=false",
+        }
+    assert all("annotations" not in pipeline["metadata"] for pipeline in pipeline_objects("Pipeline").values())
+    (application,) = pipeline_objects("Application").values()
+    assert application["spec"]["syncPolicy"]["automated"]["prune"] is False
+    assert application["spec"]["source"]["targetRevision"] == f"v{VERSION}"
+    assert (ROOT / application["spec"]["source"]["path"] / "kustomization.yaml").is_file()
+
+
+def test_the_schema_for_argo_cd_can_refuse() -> None:
+    (application,) = pipeline_objects("Application").values()
+    wrong = application | {"spec": application["spec"] | {"source": {"path": "x"}}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, json.loads(ARGO_CD.read_text()))
+
+
+@kustomize
+def test_the_kustomization_of_the_pipelines_renders_them() -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(MANIFESTS / "pipelines")], capture_output=True, text=True, check=True
+    )
+    rendered = {document["metadata"]["name"] for document in yaml.safe_load_all(done.stdout)}
+    assert rendered == {*pipeline_objects("Pipeline"), *pipeline_objects("PipelineVersion")}
 
 
 # --- the trust files --------------------------------------------------------------------------------------------------

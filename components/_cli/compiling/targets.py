@@ -1,0 +1,131 @@
+"""What can be compiled: what ships, and what a user's own file defines."""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kfp_custody.components import CATALOG
+from kfp_custody.components._shared import codes
+from kfp_custody.components._shared.errors import Misconfigured
+
+# What importing somebody's file may raise.
+_FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError),
+    *(SyntaxError, SystemExit, TypeError, ValueError),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A KFP component or pipeline. `name` is its function's; `room` is set for a component of ours."""
+
+    name: str
+    item: Any
+    room: str = ""
+    shipped: bool = True
+
+    @property
+    def is_pipeline(self) -> bool:
+        """Whether it is a pipeline and no component."""
+        from kfp.dsl.graph_component import GraphComponent
+
+        return isinstance(self.item, GraphComponent)
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Return every component in the order of the catalog, then every pipeline."""
+    # By name: components do not know pipelines, but whoever installs them has both.
+    home = importlib.import_module("kfp_custody.pipelines")
+    return (*CATALOG, *sorted(module.name for module in pkgutil.iter_modules(home.__path__) if module.ispkg))
+
+
+def find(name: str) -> Target:
+    """Return what a name on the command line means: `mask_pii`, `fraud_detection`, `my.py:my_pipeline` or `my.py`.
+
+    Raises:
+        Misconfigured: there is nothing of this name, or the file cannot be used.
+    """
+    path, _, function = name.partition(":")
+    if path.endswith(".py"):
+        return _of_file(Path(path), function)
+    if name in CATALOG:
+        from kfp_custody import components
+
+        return Target(name, getattr(components, name), CATALOG[name])
+    if name in shipped_names():
+        return Target(name, getattr(importlib.import_module(f"kfp_custody.pipelines.{name}.pipeline"), name))
+    raise Misconfigured(
+        "There is no component or pipeline of this name.",
+        evidence=f"{name!r} is none of {', '.join(shipped_names())}",
+        remedy="Give one of these names, or FILE.py:function of your own.",
+        code=codes.COMPILE_NAME,
+    )
+
+
+def _of_file(path: Path, function: str) -> Target:
+    """Return the pipeline or component that a file of the user defines."""
+    from kfp.dsl.base_component import BaseComponent
+    from kfp.dsl.graph_component import GraphComponent
+
+    module = _import(path)
+    found = {key: value for key, value in vars(module).items() if isinstance(value, BaseComponent)}
+    if function:
+        if function not in found:
+            known = f"it defines {', '.join(sorted(found))}" if found else "it defines none"
+            raise _unusable(path, f"{function!r} is no KFP component or pipeline of it; {known}", "Correct the name.")
+        return Target(function, found[function], shipped=False)
+    # Without a name, what the file imports from elsewhere does not count.
+    own = [
+        key
+        for key, value in found.items()
+        if isinstance(value, GraphComponent) and value.pipeline_func.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        listed = f"it defines {len(own)} pipelines: {', '.join(own)}" if own else "it defines no pipeline"
+        raise _unusable(path, listed, f"Name the function: {path}:my_pipeline, under @dsl.pipeline or @dsl.component.")
+    return Target(own[0], found[own[0]], shipped=False)
+
+
+def _import(path: Path) -> ModuleType:
+    """Import a file as a module, with its folder on the path as when Python runs it."""
+    if not path.is_file():
+        raise _unusable(path, "there is no such file", "Correct the path.")
+    name = f"custody_compiles_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # noqa: S101  (it ends in .py)
+    assert spec.loader is not None  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    from kfp.compiler.compiler_utils import InvalidTopologyException
+    from kfp.dsl.types.type_utils import InconsistentTypeException  # stages in an order that is not safe
+
+    with _on_path(path.resolve().parent):
+        sys.modules[name] = module  # KFP looks up where a function is from
+        try:
+            spec.loader.exec_module(module)
+        except (*_FAULTS, InconsistentTypeException, InvalidTopologyException) as error:
+            del sys.modules[name]
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise _unusable(path, why, "Correct the file; running it with python shows where it fails.") from error
+    return module
+
+
+@contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _unusable(path: Path, evidence: str, remedy: str) -> Misconfigured:
+    return Misconfigured(
+        "The file cannot be compiled.", evidence=f"{path}: {evidence}", remedy=remedy, code=codes.COMPILE_FILE
+    )
