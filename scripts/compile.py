@@ -15,7 +15,6 @@ from typing import Any
 from kfp_custody.components import CATALOG
 from kfp_custody.components._cli.compiling import elyra, gitops, ir
 from kfp_custody.components._cli.compiling.formats import Wishes, as_gitops, compiled, elyra_text
-from kfp_custody.components._cli.compiling.images import Images
 from kfp_custody.components._cli.compiling.tables import interface_tables, kind, table
 from kfp_custody.components._cli.compiling.targets import find
 from kfp_custody.components._shared.codes import CODES
@@ -55,7 +54,7 @@ def generated() -> dict[Path, str]:
         for function in (name for name, home in CATALOG.items() if home == room):
             target = find(function)
             files[folder / (f"{function}.yaml" if specs else "component.yaml")] = compiled(target, Wishes()).text()
-            files[folder / (f"{function}.elyra.yaml" if specs else "elyra.yaml")] = elyra_text(target, Images())
+            files[folder / (f"{function}.elyra.yaml" if specs else "elyra.yaml")] = elyra_text(target, Wishes())
             specs.append(spec_tables(function, target.item.component_spec))
             catalogue.append(catalogue_row(function, room, target.item.component_spec))
         files[folder / "README.md"] = with_block(folder / "README.md", "spec", "\n\n".join(specs))

@@ -17,10 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kfp_custody.components import CATALOG
-from kfp_custody.components._shared.errors import Misconfigured
+from kfp_custody.components._cli.compiling.interface import container, definitions, interface, read_spec
+from kfp_custody.components._shared.errors import CustodyError, Misconfigured, boundary
 
 # No contract has another type of parameter.
 _READ: dict[str, Callable[[str], Any]] = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float}
@@ -32,38 +31,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = argparse.ArgumentParser(prog="by_path")
     first.add_argument("function", choices=list(CATALOG))
     function = first.parse_args(arguments[:1]).function
-    spec = _spec(function)
-    (component,) = spec["components"].values()
+    spec = read_spec(function)
+    component = interface(spec)
     given = vars(_parser(function, component).parse_args(arguments[1:]))
     try:
-        _require_run(given)
-    except Misconfigured as refusal:
+        with boundary():
+            _require_run(given)
+            return _execute(function, container(spec)["command"][-1], component, given)
+    except CustodyError as refusal:
         print(f"REFUSED {type(refusal).__name__}: {refusal}", file=sys.stderr)
         return 1
-    (executor,) = spec["deploymentSpec"]["executors"].values()
-    return _execute(function, executor["container"]["command"][-1], component, given)
-
-
-def _spec(function: str) -> dict[str, Any]:
-    """Return the compiled file of a component. The first function of a room owns its component.yaml."""
-    room = CATALOG[function]
-    first = next(name for name, home in CATALOG.items() if home == room)
-    folder = Path(__file__).resolve().parent.parent / room
-    with open(folder / ("component.yaml" if function == first else f"{function}.yaml"), encoding="utf-8") as file:
-        return dict(next(yaml.safe_load_all(file)))
-
-
-def _definitions(component: dict[str, Any], side: str, sort: str) -> dict[str, dict[str, Any]]:
-    return dict(component.get(f"{side}Definitions", {}).get(sort, {}))
 
 
 def _parser(function: str, component: dict[str, Any]) -> argparse.ArgumentParser:
     """Make an option of every input and output."""
     parser = argparse.ArgumentParser(prog=f"by_path {function}", allow_abbrev=False)
     for side in ("input", "output"):
-        for name in _definitions(component, side, "artifacts"):
+        for name in definitions(component, side, "artifacts"):
             parser.add_argument(*_flags(name), dest=name, metavar="PATH", required=True)
-    for name, definition in _definitions(component, "input", "parameters").items():
+    for name, definition in definitions(component, "input", "parameters").items():
         kind = _READ[definition["parameterType"]]
         parser.add_argument(
             *_flags(name),
@@ -72,7 +58,7 @@ def _parser(function: str, component: dict[str, Any]) -> argparse.ArgumentParser
             required=not definition.get("isOptional"),
             default=kind(definition["defaultValue"]) if "defaultValue" in definition else None,
         )
-    for name in _definitions(component, "output", "parameters"):
+    for name in definitions(component, "output", "parameters"):
         parser.add_argument(*_flags(name), dest=name, metavar="PATH")
     return parser
 
@@ -97,15 +83,15 @@ def _require_run(given: dict[str, Any]) -> None:
 
 def _execute(function: str, source: str, component: dict[str, Any], given: dict[str, Any]) -> int:
     """Write down what KFP's executor expects, run it, and put what it returns where the caller wants it."""
-    values = _definitions(component, "output", "parameters")
-    made = _definitions(component, "output", "artifacts")
+    values = definitions(component, "output", "parameters")
+    made = definitions(component, "output", "artifacts")
     with tempfile.TemporaryDirectory(prefix="custody-") as scratch:
         module, result = Path(scratch, "component.py"), Path(scratch, "result.json")
         module.write_text(source, encoding="utf-8")
         executor_input = {
             "inputs": {
-                "parameterValues": {name: given[name] for name in _definitions(component, "input", "parameters")},
-                "artifacts": _artifacts(_definitions(component, "input", "artifacts"), given),
+                "parameterValues": {name: given[name] for name in definitions(component, "input", "parameters")},
+                "artifacts": _artifacts(definitions(component, "input", "artifacts"), given),
             },
             "outputs": {
                 "parameters": {name: {"outputFile": str(Path(scratch, name))} for name in values},
@@ -134,10 +120,10 @@ def _execute(function: str, source: str, component: dict[str, Any], given: dict[
     return 0
 
 
-def _artifacts(definitions: dict[str, dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
+def _artifacts(defined: dict[str, dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
     return {
         name: {"artifacts": [{"name": name, "type": definition["artifactType"], "uri": os.path.abspath(given[name])}]}
-        for name, definition in definitions.items()
+        for name, definition in defined.items()
     }
 
 

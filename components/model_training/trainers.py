@@ -6,7 +6,6 @@ of two ways: an `xgboost.XGBClassifier` on the encoded matrix, everything else o
 
 import importlib
 import inspect
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from kfp_custody.components._shared.digests import Entry, Listing, sha256_file
 from kfp_custody.components._shared.errors import CustodyError, Misconfigured
 from kfp_custody.components._shared.images import VERSION
+from kfp_custody.components._shared.processors import processors
 from kfp_custody.components._shared.scoring import Feature
 from kfp_custody.components.model_training.dataset import Labels
 from kfp_custody.components.model_training.features import describe, encode
@@ -132,7 +132,7 @@ def rounds(estimator: Any) -> dict[str, list[float]]:
 
 
 def _threads(rows: int) -> int:
-    return max(1, min(len(os.sched_getaffinity(0)), rows // _ROWS_PER_THREAD))
+    return max(1, min(processors(), rows // _ROWS_PER_THREAD))
 
 
 @contextmanager
@@ -195,7 +195,9 @@ def _logistic_regression(frame: Any, labels: Labels, seed: int, watch: Watch | N
 def _random_forest(frame: Any, labels: Labels, seed: int, watch: Watch | None) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    model = RandomForestClassifier(n_estimators=100, max_depth=12, min_samples_leaf=5, n_jobs=-1, random_state=seed)
+    model = RandomForestClassifier(
+        n_estimators=100, max_depth=12, min_samples_leaf=5, n_jobs=processors(), random_state=seed
+    )
     fitted = _pipeline(frame, model, impute=True).fit(frame, labels)
     return fitted.set_params(model__n_jobs=1)  # a server scores few rows at a time: threads would only cost
 

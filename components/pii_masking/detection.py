@@ -8,7 +8,6 @@ Texts are analysed in fixed slices, in this process or in a pool of forked ones:
 
 import ctypes
 import logging
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ from typing import Any
 
 from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.errors import CustodyError, InputRefused, Misconfigured
+from kfp_custody.components._shared.processors import processors
 from kfp_custody.components.pii_masking.policy import Policy, Rule
 from kfp_custody.components.pii_masking.spans import Span
 
@@ -83,7 +83,7 @@ class Detector(AbstractContextManager["Detector"]):
         Raises:
             Misconfigured: the model or Presidio is not installed, or an entity is unknown.
         """
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = workers or processors()
         self._pool: ProcessPoolExecutor | None = None
         rules = [rule for rule in policy.rules if rule.operator == "free_text"]
         self.facts = _load(rules) if rules else None

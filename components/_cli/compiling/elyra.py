@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from kfp_custody.components._cli.compiling.ir import definitions, interface
+from kfp_custody.components._cli.compiling.interface import container, definitions, interface
 
 MARK = "# COMPONENT FOR ELYRA"
 RUN_ID = "{{$.pipeline_job_uuid}}"
@@ -17,14 +17,13 @@ RUN_ID = "{{$.pipeline_job_uuid}}"
 _TYPES = {"STRING": "String", "NUMBER_INTEGER": "Integer", "NUMBER_DOUBLE": "Float"}
 
 
-def v1_text(function: str, description: str, spec: dict[str, Any], image: str) -> str:
+def v1_text(function: str, description: str, spec: dict[str, Any]) -> str:
     """Return the v1 component.yaml of a component of ours.
 
     Args:
         function: The component's function.
         description: What it does.
         spec: Its compiled pipeline spec.
-        image: The image to run it in.
     """
     inputs: list[dict[str, Any]] = []
     outputs: list[dict[str, Any]] = []
@@ -48,7 +47,7 @@ def v1_text(function: str, description: str, spec: dict[str, Any], image: str) -
         "outputs": outputs,
         "implementation": {
             "container": {
-                "image": image,
+                "image": container(spec)["image"],
                 "command": ["python3", "-m", "kfp_custody.components._cli.by_path", function],
                 "args": arguments,
             }

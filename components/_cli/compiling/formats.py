@@ -6,12 +6,13 @@ from pathlib import Path
 
 from kfp_custody.components._cli.compiling import choices, elyra, gitops
 from kfp_custody.components._cli.compiling.images import Images
+from kfp_custody.components._cli.compiling.interface import container
 from kfp_custody.components._cli.compiling.ir import Compiled, compile_item
 from kfp_custody.components._cli.compiling.targets import Target
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.files import write_atomic
-from kfp_custody.components._shared.images import VERIFIED, image
+from kfp_custody.components._shared.images import VERIFIED
 
 Files = dict[str, str]
 
@@ -46,14 +47,12 @@ def as_ir(targets: Sequence[Target], wishes: Wishes) -> Files:
 def as_elyra(targets: Sequence[Target], wishes: Wishes) -> Files:
     """Return `<function>.elyra.yaml` for each component."""
     _only(targets, "elyra", "component of ours", [target for target in targets if target.room])
-    return _together((f"{target.name}.elyra.yaml", elyra_text(target, wishes.images)) for target in targets)
+    return _together((f"{target.name}.elyra.yaml", elyra_text(target, wishes)) for target in targets)
 
 
-def elyra_text(target: Target, images: Images) -> str:
+def elyra_text(target: Target, wishes: Wishes) -> str:
     """Return the component of version 1."""
-    plain = compile_item(target.item)
-    images.in_spec(plain.spec)  # refuses what does not fit, as for the other forms
-    return elyra.v1_text(target.name, target.item.description or "", plain.spec, images.named(image(target.room)))
+    return elyra.v1_text(target.name, target.item.description or "", compiled(target, wishes).spec)
 
 
 def as_gitops(targets: Sequence[Target], wishes: Wishes) -> Files:
@@ -74,7 +73,9 @@ def as_catalog(targets: Sequence[Target], wishes: Wishes) -> Files:
     return _together(
         pair
         for target in targets
-        for pair in entry_files(target, wishes.images.named(image(target.room)), wishes.owners, wishes.verified).items()
+        for pair in entry_files(
+            target, container(compiled(target, wishes).spec)["image"], wishes.owners, wishes.verified
+        ).items()
     )
 
 

@@ -45,14 +45,3 @@ def read(text: str) -> Compiled:
     end = next(number for number, line in enumerate(lines) if not line.startswith("#"))
     spec, *platform = yaml.safe_load_all(text)
     return Compiled("".join(lines[:end]), spec, platform[0] if platform else None)
-
-
-def interface(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs and outputs of a compiled component (which KFP wraps in a pipeline of one step)."""
-    (component,) = spec["components"].values()
-    return dict(component)
-
-
-def definitions(interface: dict[str, Any], side: str, sort: str) -> dict[str, dict[str, Any]]:
-    """Return the `parameters` or `artifacts` of the `input` or `output` side."""
-    return dict(interface.get(f"{side}Definitions", {}).get(sort, {}))

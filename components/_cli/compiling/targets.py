@@ -103,13 +103,14 @@ def _import(path: Path) -> ModuleType:
     assert spec.loader is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
     from kfp.compiler.compiler_utils import InvalidTopologyException
+    from kfp.dsl.tasks_group import InvalidControlFlowException
     from kfp.dsl.types.type_utils import InconsistentTypeException  # stages in an order that is not safe
 
     with _on_path(path.resolve().parent):
         sys.modules[name] = module  # KFP looks up where a function is from
         try:
             spec.loader.exec_module(module)
-        except (*_FAULTS, InconsistentTypeException, InvalidTopologyException) as error:
+        except (*_FAULTS, InconsistentTypeException, InvalidControlFlowException, InvalidTopologyException) as error:
             del sys.modules[name]
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise _unusable(path, why, "Correct the file; running it with python shows where it fails.") from error
