@@ -26,7 +26,7 @@ def compile_(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME|FILE.py:FUNCTION]...",
+            metavar="NAME|FILE.py:FUNCTION",
             help="Shipped components and pipelines, or your own; everything shipped that the format has, if left out.",
         ),
     ] = None,

@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from kfp import compiler, dsl
 from kfp import components as kfp_components
 
 from genuine_chain import RUN, Site
 from kfp_custody.components import CATALOG
+from kfp_custody.components._cli.compiling import elyra
 from kfp_custody.components._shared.evidence import ATTESTATION, DECISION, MASKING
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components._shared.trust import Trust
@@ -113,18 +115,38 @@ def test_the_rules_can_refuse() -> None:
 @pytest.mark.parametrize("path", FILES, ids=named)
 def test_kfp_loads_it_with_the_interface_of_the_component(path: Path) -> None:
     """Version 1 has neither our types nor capitals in the names of parameters; all else is the same."""
-    elyra = kfp_components.load_component_from_file(str(path)).component_spec
+    loaded = kfp_components.load_component_from_file(str(path)).component_spec
     compiled = path.with_name(path.name.replace("elyra.yaml", "yaml") if "." in path.stem else "component.yaml")
     own = kfp_components.load_component_from_file(str(compiled)).component_spec
-    for spec in (elyra, own):
+    for spec in (loaded, own):
         assert set(spec.inputs) == {each["name"] for each in read(path)["inputs"]}
     artifacts, own_artifacts = (
-        {name for name, item in spec.inputs.items() if "@" in item.type} for spec in (elyra, own)
+        {name for name, item in spec.inputs.items() if "@" in item.type} for spec in (loaded, own)
     )
     assert artifacts == own_artifacts
     defaults = {name: item.default for name, item in own.inputs.items() if name != "run_id"}
-    assert {name: item.default for name, item in elyra.inputs.items() if name != "run_id"} == defaults
-    assert set(elyra.outputs or {}) == {name.lower() for name in own.outputs or {}}
+    assert {name: item.default for name, item in loaded.inputs.items() if name != "run_id"} == defaults
+    assert set(loaded.outputs or {}) == {name.lower() for name in own.outputs or {}}
+
+
+def test_what_elyra_draws_of_them_compiles_and_kfp_fills_in_the_run(tmp_path: Path) -> None:
+    """Elyra passes every value, defaults too, as the task's own; only such a constant does KFP replace."""
+    mask, attest = (
+        kfp_components.load_component_from_file(str(ROOT / "components" / room / "elyra.yaml"))
+        for room in ("pii_masking", "data_attestation")
+    )
+
+    @dsl.pipeline(name="drawn")
+    def drawn() -> None:
+        raw = dsl.importer(artifact_uri="s3://bucket/raw", artifact_class=dsl.Dataset)
+        masked = mask(data=raw.output, run_id=elyra.RUN_ID, expected_sha256="", policy="card-transactions")
+        attest(dataset=masked.outputs["masked"], masking=masked.outputs["evidence"], run_id=elyra.RUN_ID)
+
+    compiler.Compiler().compile(drawn, str(tmp_path / "drawn.yaml"))
+    tasks = read(tmp_path / "drawn.yaml")["root"]["dag"]["tasks"]
+    assert str(dsl.PIPELINE_JOB_ID_PLACEHOLDER) == elyra.RUN_ID
+    for name in ("mask-pii", "attest-dataset"):
+        assert tasks[name]["inputs"]["parameters"]["run_id"] == {"runtimeValue": {"constant": elyra.RUN_ID}}
 
 
 # --- the stages, by plain paths ---------------------------------------------------------------------------------------

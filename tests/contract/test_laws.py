@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from kfp_custody.components import CATALOG
+from kfp_custody.components._cli.compiling.choices import choices_of
 from kfp_custody.components._shared import images
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +206,15 @@ def test_no_parameter_asks_for_a_secret(name: str) -> None:
     """KFP logs every parameter and shows it in its interface."""
     parameters = definitions(interface(name), "input", "parameters")
     assert [key for key in parameters if SECRET_LIKE.search(key)] == []
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_closed_vocabulary_is_described_and_holds_the_default(name: str) -> None:
+    """What the KFP UI offers is what the room accepts, and the description names it to those who see no list."""
+    parameters = definitions(interface(name), "input", "parameters")
+    for key, values in choices_of(CATALOG[name]).items():
+        assert parameters[key]["defaultValue"] in values
+        assert [value for value in values if value not in parameters[key]["description"]] == []
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
