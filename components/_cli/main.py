@@ -5,7 +5,19 @@ Only what parses arguments is imported here; a command imports its work when it 
 
 import typer
 
-from kfp_custody.components._cli import attest, compile, keygen, policy, show, sign, trust, verify
+from kfp_custody.components._cli import (
+    attest,
+    compile,
+    keygen,
+    policy,
+    schedule,
+    show,
+    sign,
+    submit,
+    trust,
+    upload,
+    verify,
+)
 
 app = typer.Typer(
     name="kfp-custody",
@@ -22,6 +34,9 @@ app.command("sign")(sign.sign)
 app.command("attest")(attest.attest)
 app.command("keygen")(keygen.keygen)
 app.command("compile")(compile.compile_)
+app.command("upload")(upload.upload)
+app.command("submit")(submit.submit)
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(trust.app, name="trust")
 app.add_typer(policy.app, name="policy")
 

@@ -36,9 +36,23 @@ Vault and OpenBao, for `vault:` and `vault-hmac:` (where both names are given, t
 | CUSTODY_VAULT_ROLE_ID_FILE | approle: file with the role id | none |
 | CUSTODY_VAULT_SECRET_ID_FILE | approle: file with the secret id | none |
 | CUSTODY_VAULT_WRAPPED_SECRET_ID_FILE | approle: file with a token that wraps the secret id; single use | none |
+
+A Kubeflow Pipelines server, for `kfp-custody upload`, `submit` and `schedule` (where both names are given, the first
+that is set counts; all but the last two are options on the command line as well):
+
+| variable | meaning | default |
+|---|---|---|
+| KFP_HOST, KF_PIPELINES_ENDPOINT | its address | in a pod the cluster's service, else by the kubeconfig |
+| KFP_NAMESPACE | the profile's namespace, where several users share a server | the pod's own |
+| CUSTODY_KFP_TOKEN_FILE, KF_PIPELINES_SA_TOKEN_PATH | file with a bearer token | what Kubeflow mounts |
+| CUSTODY_KFP_COOKIES_FILE | file with a session's cookies, `name=value; ...` | none |
+| SSL_CERT_FILE | CA bundle that its certificate must chain to | certifi's |
+| KF_PIPELINES_UI_ENDPOINT | address that links to runs start with | that of the server |
+| CUSTODY_KFP_INTERVAL | seconds between two looks at a run, and before the second look of `submit --key` | 5 |
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,6 +212,70 @@ def load_vault_settings(environ: Mapping[str, str] = os.environ) -> VaultSetting
     )
 
 
+@dataclass(frozen=True)
+class KfpSettings:
+    """How to reach a Kubeflow Pipelines server; see the third table above. `host` is None when the kubeconfig says."""
+
+    host: str | None
+    namespace: str | None
+    token_file: Path | None
+    cookies_file: Path | None
+    ca_file: Path | None
+    ui_host: str | None
+    interval: float
+
+
+# Where Kubeflow and Kubernetes mount into every pod what a client needs.
+_PROJECTED_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def load_kfp_settings(options: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> KfpSettings:
+    """Read how to reach a Kubeflow Pipelines server; `options` (by the variables' names) win over the environment.
+
+    Raises:
+        Misconfigured: an address that is none of a server, or an interval that is no positive number.
+    """
+    given = {**environ, **options}
+    host = given.get("KFP_HOST") or given.get("KF_PIPELINES_ENDPOINT")
+    interval = given.get("CUSTODY_KFP_INTERVAL") or "5"
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", interval) or not float(interval):
+        raise Misconfigured(
+            "The interval between two looks at a run is no number of seconds.",
+            evidence=f"CUSTODY_KFP_INTERVAL={interval!r}",
+            remedy="Set it to a positive number, or leave it out for 5.",
+            code=codes.KFP_HOST,
+        )
+    if not host and given.get("KUBERNETES_SERVICE_HOST"):  # Kubernetes sets it in every pod
+        host = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+    ui = given.get("KF_PIPELINES_UI_ENDPOINT")
+    own = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else None
+    return KfpSettings(
+        host=_kfp_address(host, "KFP_HOST (or --host)") if host else None,
+        namespace=given.get("KFP_NAMESPACE") or own,
+        token_file=_path(given, "CUSTODY_KFP_TOKEN_FILE")
+        or _path(given, "KF_PIPELINES_SA_TOKEN_PATH")
+        or (_PROJECTED_TOKEN if _PROJECTED_TOKEN.is_file() else None),
+        cookies_file=_path(given, "CUSTODY_KFP_COOKIES_FILE"),
+        ca_file=_path(given, "SSL_CERT_FILE"),
+        ui_host=_kfp_address(ui, "KF_PIPELINES_UI_ENDPOINT") if ui else None,
+        interval=float(interval),
+    )
+
+
+def _kfp_address(address: str, name: str) -> str:
+    """Return the address of a server without the last slash."""
+    if not _is_address(address):
+        raise Misconfigured(
+            "The address of Kubeflow Pipelines is no address of a server.",
+            evidence=f"{name} is not of the form https://host/path",
+            remedy="Give the address up to the part before #, such as https://kubeflow.example.org/pipeline or "
+            "http://localhost:8888, with http:// or https://, and without a user, a password or a query.",
+            code=codes.KFP_HOST,
+        )
+    return address.rstrip("/")
+
+
 def _path(environ: Mapping[str, str], name: str) -> Path | None:
     return Path(environ[name]) if environ.get(name) else None
 
@@ -211,12 +289,7 @@ def _server(address: str | None) -> str:
             remedy="Set VAULT_ADDR to the server's address, such as https://vault.example.org:8200.",
             code=codes.VAULT_SETTINGS,
         )
-    try:
-        parts = urlsplit(address)
-        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
-    except ValueError:
-        good = None
-    if not good or parts.username or parts.password or parts.query or parts.fragment:
+    if not _is_address(address):
         raise Misconfigured(
             "The address of Vault is no address of a server.",
             evidence="VAULT_ADDR (or BAO_ADDR) is not of the form https://host:port",
@@ -224,3 +297,13 @@ def _server(address: str | None) -> str:
             code=codes.VAULT_SETTINGS,
         )
     return address.rstrip("/")
+
+
+def _is_address(address: str) -> bool:
+    """Tell whether an address names a server, and nothing that must not be shown."""
+    try:
+        parts = urlsplit(address)
+        named = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        return False
+    return bool(named) and not any((parts.username, parts.password, parts.query, parts.fragment))

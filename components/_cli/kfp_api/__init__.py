@@ -1,0 +1,1 @@
+"""What the commands know of a Kubeflow Pipelines server. Only `client` imports kfp."""
