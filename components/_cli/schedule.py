@@ -131,4 +131,4 @@ def list_(
         for entry in connect(settings).schedules():
             state = "enabled" if entry.enabled else "paused"
             what = entry.description.partition("; custody:")[0]
-            typer.echo(printable("\t".join((entry.name, state, entry.cron, what, entry.schedule_id))))
+            typer.echo("\t".join(map(printable, (entry.name, state, entry.cron, what, entry.schedule_id))))

@@ -69,10 +69,8 @@ def submit(
         if package:
             require_schema(package)
         kfp = connect(settings)
-        uploaded = None if package else find_uploaded(kfp, pipeline, version)
-        source = package or uploaded
-        assert source is not None  # noqa: S101  (one of the two, by the lines above)
-        called = package.name if package else pipeline
+        source = package or find_uploaded(kfp, pipeline, version)
+        called = str(source.spec["pipelineInfo"]["name"])
         order = runs.Order(source, check_parameters(given, source.spec), experiment, service_account, no_cache)
         if key is None:
             done = runs.submit(kfp, order, run_name or f"{called} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")

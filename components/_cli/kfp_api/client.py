@@ -271,6 +271,7 @@ def connect(settings: KfpSettings) -> Kfp:
             remedy="Give --host, such as https://kubeflow.example.org/pipeline.",
             code=codes.KFP_HOST,
         )
+    _keep_host(configuration)
     api = client._run_api.api_client  # one for all of kfp.Client's services
     api.rest_client = Transport(
         configuration, configuration.host, settings.namespace, [*secrets, *([cookies] if cookies else [])]
@@ -285,6 +286,23 @@ def connect(settings: KfpSettings) -> Kfp:
             code=codes.KFP_NAMESPACE,
         )
     return Kfp(client, settings.ui_host or configuration.host, settings.namespace if many else None)
+
+
+def _keep_host(configuration: Any) -> None:
+    """Keep the way through the cluster's proxy that kfp.Client took out of a kubeconfig.
+
+    It is the API server's address with a path (and a slash too many); the hook that refreshes a kubeconfig's token sets
+    the address back to the API server alone.
+    """
+    host, refresh = configuration.host.rstrip("/"), configuration.refresh_api_key_hook
+    configuration.host = host
+    if refresh:
+
+        def refresh_and_keep(config: Any) -> None:
+            refresh(config)
+            config.host = host
+
+        configuration.refresh_api_key_hook = refresh_and_keep
 
 
 def same_pipeline(package: Package, version: Version) -> bool:

@@ -1,5 +1,6 @@
 """Who asks: a token or a session that exists already, read from a file and never shown."""
 
+import ssl
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -45,15 +46,17 @@ def require_safe(settings: KfpSettings) -> None:
 
     Raises:
         Misconfigured: the address is http:// and neither this machine nor a service of the cluster, or the CA file is
-            not there.
+            unusable.
     """
-    if settings.ca_file and not settings.ca_file.is_file():
+    try:
+        ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:  # an ssl.SSLError is one
         raise Misconfigured(
-            "The CA file for Kubeflow Pipelines is not there.",
-            evidence=f"{settings.ca_file}",
+            "The CA file for Kubeflow Pipelines cannot be used.",
+            evidence=f"{settings.ca_file}: {error.strerror or 'no certificate in PEM'}",
             remedy="Correct --ca-cert, or SSL_CERT_FILE.",
             code=codes.KFP_CREDENTIALS,
-        )
+        ) from error
     address = urlsplit(settings.host or "")
     host = address.hostname or ""
     plain = address.scheme == "http" and host not in _LOOPBACK and not host.endswith(_IN_CLUSTER)

@@ -20,7 +20,7 @@ _SHIPPED: Final = "kfp_custody.pipelines"
 class Package:
     """A compiled pipeline.
 
-    `data`: the file as it was read, so that what was checked is what is sent. `spec`: its pipeline spec; `platform`: its
+    `data`: the file as it was read: what was checked is what is sent. `spec`: its pipeline spec; `platform`: its
     platform spec, empty when it has none; `shipped`: it came with this package, whose version then says something.
     """
 

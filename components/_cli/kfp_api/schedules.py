@@ -26,7 +26,8 @@ class Standing:
 def set_schedule(kfp: "Kfp", name: str, trigger: "Trigger") -> Standing:
     """Have exactly one enabled schedule of this name, with this trigger.
 
-    The same one is kept when it is enabled and enabled when it is not; anything else of the name is disabled.
+    The newest of the name is what was set last: when it is the same, it is kept, and enabled if it was paused. Otherwise
+    a new one is made. Every other one of the name is disabled.
 
     Raises:
         InputRefused: the name does not fit.
@@ -36,8 +37,7 @@ def set_schedule(kfp: "Kfp", name: str, trigger: "Trigger") -> Standing:
     names.require_name("schedule", name, names.DISPLAY)
     mark = f"custody:{trigger.digest}"
     known = kfp.schedules(name)
-    same = [entry for entry in known if entry.description.endswith(mark)]
-    kept = next((entry for entry in same if entry.enabled), same[-1] if same else None)
+    kept = known[-1] if known and known[-1].description.endswith(mark) else None
     if kept is None:
         description = f"{trigger.version.pipeline}, version {trigger.version.name}; {mark}"
         standing_id, how = kfp.create_schedule(name, trigger, description), "created"
