@@ -292,7 +292,7 @@ def _keep_host(configuration: Any) -> None:
     """Keep the way through the cluster's proxy that kfp.Client took out of a kubeconfig.
 
     It is the API server's address with a path (and a slash too many); the hook that refreshes a kubeconfig's token sets
-    the address back to the API server alone.
+    the address back to the API server alone, and itself anew.
     """
     host, refresh = configuration.host.rstrip("/"), configuration.refresh_api_key_hook
     configuration.host = host
@@ -300,7 +300,7 @@ def _keep_host(configuration: Any) -> None:
 
         def refresh_and_keep(config: Any) -> None:
             refresh(config)
-            config.host = host
+            config.host, config.refresh_api_key_hook = host, refresh_and_keep
 
         configuration.refresh_api_key_hook = refresh_and_keep
 

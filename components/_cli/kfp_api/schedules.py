@@ -26,8 +26,8 @@ class Standing:
 def set_schedule(kfp: "Kfp", name: str, trigger: "Trigger") -> Standing:
     """Have exactly one enabled schedule of this name, with this trigger.
 
-    The newest of the name is what was set last: when it is the same, it is kept, and enabled if it was paused. Otherwise
-    a new one is made. Every other one of the name is disabled.
+    The newest of the name is what was set last: when it is the same, it is kept, and enabled if it was paused; else a
+    new one is made. Every other one of the name is disabled.
 
     Raises:
         InputRefused: the name does not fit.
