@@ -10,12 +10,13 @@ BASE_IMAGE  ?= localhost/python-debian:3.11
 ROOMS       ?=
 DATA        ?= sample
 TAMPER      ?=
+KFP_HOST    ?=
 
 # Installed byte code makes every task start several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-stop test fuzz check compile images containers bench bench-images lock clean
+.PHONY: help venv demo demo-stop test test-cluster fuzz check compile images containers bench bench-images lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,9 @@ demo-stop: $(READY)  ## stop the model server that the demo left serving
 
 test: $(READY)  ## every test that needs no cluster
 	$(BIN)/pytest -q -n 2 --dist loadscope
+
+test-cluster: $(READY)  ## the reference pipelines on a cluster: KFP_HOST=https://kubeflow.example.org/pipeline
+	KFP_HOST="$(KFP_HOST)" $(BIN)/pytest -q -m cluster tests/cluster
 
 fuzz: $(READY)  ## mutate evidence, listings, trust files and policies; FUZZ="--inputs 120000 --seed 1"
 	$(BIN)/python tests/fuzz/fuzz_evidence.py $(FUZZ)

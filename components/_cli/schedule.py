@@ -19,7 +19,10 @@ def set_(
     pipeline: options.Pipeline,
     name: Annotated[str, typer.Option("--name", metavar="N", help="The schedule's name: one of it is ever enabled.")],
     cron: Annotated[
-        str, typer.Option("--cron", metavar="'S M H D M W'", help="Six fields, seconds first: '0 0 2 * * *'. In UTC.")
+        str,
+        typer.Option(
+            "--cron", metavar="'S M H D M W'", help="Six fields, seconds first: '0 0 2 * * *'. UTC by default."
+        ),
     ],
     param: options.Param = None,
     params_file: options.ParamsFile = None,
@@ -46,7 +49,7 @@ def set_(
     Text parameters may hold [[ScheduledTime]], [[CurrentTime]], [[RunUUID]], also with a layout as in
     [[ScheduledTime.2006-01-02]]. KFP may fire the same time twice: each run then is a chain of custody of its own.
 
-        kfp-custody schedule set fraud_detection --name nightly --cron '0 0 2 * * *' --param data_uri=... --param ...
+        kfp-custody schedule set fraud_detection --name n --cron '0 0 2 * * *'
     """
     with refusals():
         settings = options.settings(host, namespace, token_file, cookies_file, ca_cert)

@@ -44,7 +44,7 @@ def submit(
     With --version, PIPELINE may also be the name of a pipeline on the server. Parameters are checked before anything
     is sent. Never put a secret into one: KFP logs and shows them all.
 
-        kfp-custody submit fraud_detection --param data_uri=s3://bucket/2026-01 --param data_current_uri=... --wait
+        kfp-custody submit fraud_detection --params-file params.yaml --wait
 
     --key is for schedulers that may fire twice, such as cron or Airflow: fired again with the same key, also after a
     crash or three times at once, one run is left.

@@ -31,7 +31,7 @@ def upload(
 
     Uploading the same bytes again changes nothing. A version that exists with another content is refused.
 
-        kfp-custody upload fraud_detection --host https://kubeflow.example.org/pipeline --namespace team-a
+        kfp-custody upload fraud_detection --namespace team-a
     """
     with refusals():
         settings = options.settings(host, namespace, token_file, cookies_file, ca_cert)

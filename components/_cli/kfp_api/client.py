@@ -27,7 +27,7 @@ from kfp_custody.components._cli.kfp_api.transport import Transport
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import canonical_json
-from kfp_custody.components._shared.errors import InputRefused, Misconfigured
+from kfp_custody.components._shared.errors import InputRefused, Misconfigured, ServiceUnreachable
 from kfp_custody.components._shared.settings import KfpSettings
 
 _PAGE: Final = 100
@@ -167,7 +167,13 @@ class Kfp:
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, which is made when it is not there."""
         with _quiet():
-            return str(self._client.create_experiment(name, namespace=self._namespace).experiment_id)
+            try:
+                found = self._client.create_experiment(name, namespace=self._namespace)
+            except ServiceUnreachable as error:
+                if error.code != codes.KFP_CONFLICT:
+                    raise
+                found = self._client.create_experiment(name, namespace=self._namespace)  # somebody just made it
+        return str(found.experiment_id)
 
     def start_run(
         self,
@@ -254,7 +260,8 @@ def connect(settings: KfpSettings) -> Kfp:
         ServiceUnreachable: see `Transport.request`.
     """
     require_safe(settings)
-    secrets = [read_token(settings.token_file)] if settings.token_file else []
+    if settings.token_file:
+        read_token(settings.token_file)  # now, and not in the middle of what kfp.Client does
     cookies = read_cookies(settings.cookies_file) if settings.cookies_file else None
     with _quiet():
         client = _Client(
@@ -273,9 +280,7 @@ def connect(settings: KfpSettings) -> Kfp:
         )
     _keep_host(configuration)
     api = client._run_api.api_client  # one for all of kfp.Client's services
-    api.rest_client = Transport(
-        configuration, configuration.host, settings.namespace, [*secrets, *([cookies] if cookies else [])]
-    )
+    api.rest_client = Transport(configuration, configuration.host, settings.namespace)
     # Servers for one user refuse a namespace; those for many need one.
     many = client.healthzs.healthz_service_get_healthz().multi_user is True
     if many and not settings.namespace:

@@ -5,7 +5,6 @@ No message shows a value: parameters are public, but what was typed by mistake m
 
 import difflib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ _MACRO: Final = re.compile(r"\[\[([^\[\]]*)\]\]")
 _TYPES: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
     "STRING": ("text (in a file, quote it)", (str,)),
     "BOOLEAN": ("true or false", (bool,)),
-    "NUMBER_INTEGER": ("a whole number", (int,)),
+    "NUMBER_INTEGER": ("a whole number of at most 2**53", (int,)),
     "NUMBER_DOUBLE": ("a number", (int, float)),
     "LIST": ("a JSON list", (list,)),
     "STRUCT": ("a JSON object", (dict,)),
@@ -102,8 +101,7 @@ def _value(name: str, value: Any, definition: Mapping[str, Any], macros: bool) -
     wanted, types = _TYPES.get(kind, (str(kind), ()))
     found = _convert(value, kind) if isinstance(value, _Typed) else value
     # bool is an int in Python, and is none here.
-    fits = isinstance(found, types) and (kind == "BOOLEAN" or not isinstance(found, bool))
-    if not fits or (isinstance(found, float) and not math.isfinite(found)):
+    if not isinstance(found, types) or (kind != "BOOLEAN" and isinstance(found, bool)) or not _survives_json(found):
         raise InputRefused(
             "The value of a parameter is of another type.",
             evidence=f"{name} takes {wanted}",
@@ -136,6 +134,17 @@ def _convert(value: str, kind: str) -> Any:
         return float(text) if kind == "NUMBER_DOUBLE" else json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _survives_json(value: Any) -> bool:
+    """Tell whether a value arrives as it was given: JSON knows no dates and no infinities, and KFP counts in doubles."""
+    if isinstance(value, int):
+        return abs(value) <= 2**53
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _check_macros(name: str, text: str) -> None:

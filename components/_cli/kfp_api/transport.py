@@ -5,6 +5,7 @@ object, follows redirects, waits without end and puts headers into its errors.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -38,14 +39,15 @@ _SAID: Final = 300  # how many characters of the server's own words are shown
 class Transport(RESTClientObject):  # type: ignore[misc]  # no types
     """Sends requests, and raises one of our refusals for whatever is no good answer.
 
-    `address`: shown in refusals. `secrets`: taken out of what the server says; it may repeat a header.
+    `address` and `namespace` are shown in refusals; what was sent to say who asks is taken out of the server's words.
     """
 
-    def __init__(self, configuration: Any, address: str, namespace: str | None, secrets: Sequence[str]) -> None:
+    def __init__(self, configuration: Any, address: str, namespace: str | None) -> None:
         """Connect nothing yet."""
         configuration.retries = _RETRIES
+        configuration.logger["urllib3_logger"].setLevel(logging.ERROR)  # it logs each retry
         super().__init__(configuration)
-        self._address, self._namespace, self._secrets = address, namespace, secrets
+        self._address, self._namespace = address, namespace
 
     def request(self, method: str, url: str, *_: Any, **arguments: Any) -> Any:
         """Send one request and return its answer, which is JSON.
@@ -60,7 +62,8 @@ class Transport(RESTClientObject):  # type: ignore[misc]  # no types
         except ApiException as error:
             if not error.status:  # how the base class reports a failed handshake
                 raise self._tls(what) from error
-            raise self._refused(what, int(error.status), error.body or b"") from error
+            said = _said(error.body or b"", _secrets(arguments.get("headers") or {}))
+            raise self._refused(what, int(error.status), said) from error
         except exceptions.HTTPError as error:
             raise self._silent(what, error) from error
         try:
@@ -69,8 +72,7 @@ class Transport(RESTClientObject):  # type: ignore[misc]  # no types
             raise self._no_api(what, "the answer is no JSON") from error
         return answer
 
-    def _refused(self, what: str, status: int, body: bytes) -> CustodyError:
-        said = self._said(body)
+    def _refused(self, what: str, status: int, said: str) -> CustodyError:
         evidence = f"{what} at {self._address}: status {status}{f', {said}' if said else ''}"
         if 300 <= status < 400:
             return self._no_api(what, f"it sends to another page (status {status})")
@@ -93,20 +95,6 @@ class Transport(RESTClientObject):  # type: ignore[misc]  # no types
             remedy="The evidence has the server's reason. Is it about authorization: --token-file, --namespace.",
             code=codes.KFP_REFUSED,
         )
-
-    def _said(self, body: bytes | str) -> str:
-        """Return the server's own words, on one line and without our secrets; nothing when they are no JSON."""
-        try:
-            found = json.loads(body)
-        except ValueError:
-            return ""
-        if not isinstance(found, dict):
-            return ""
-        names = ("error_details", "error_message", "message", "error")
-        text = next((found[name] for name in names if isinstance(found.get(name), str) and found[name]), "no reason")
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return " ".join(text.split())[:_SAID]
 
     def _silent(self, what: str, error: exceptions.HTTPError) -> ServiceUnreachable:
         cause = getattr(error, "reason", None) or error
@@ -143,6 +131,30 @@ class Transport(RESTClientObject):  # type: ignore[misc]  # no types
             "--token-file. With the address of the dashboard, add /pipeline to --host.",
             code=codes.KFP_NO_API,
         )
+
+
+def _secrets(headers: Mapping[str, str]) -> list[str]:
+    """Return what must not be shown of the headers that were sent: the token, the cookies and each of their values."""
+    sent = {name.lower(): value for name, value in headers.items()}
+    token, cookies = sent.get("authorization", ""), sent.get("cookie", "")
+    values = [cookie.partition("=")[2].strip() for cookie in cookies.split(";")]
+    # Short values are flags, and would take letters out of every word.
+    return [secret for secret in (cookies, token.removeprefix("Bearer "), *values) if len(secret) > 7]
+
+
+def _said(body: bytes | str, secrets: Sequence[str]) -> str:
+    """Return the server's own words, on one line and without secrets (it may repeat a header); none without JSON."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return ""
+    if not isinstance(found, dict):
+        return ""
+    names = ("error_details", "error_message", "message", "error")
+    text = next((found[name] for name in names if isinstance(found.get(name), str) and found[name]), "no reason")
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return " ".join(text.split())[:_SAID]
 
 
 _BY_STATUS: Final[Mapping[int, tuple[type[CustodyError], str, str, str]]] = {
