@@ -1,5 +1,6 @@
 """kfp-custody submit, against a stand-in of the KFP API (`kfp_api.py`)."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -220,12 +221,13 @@ def test_fired_again_after_a_crash(api: KfpApi, custody: Command) -> None:
 @pytest.mark.parametrize("same_second", [True, False])
 def test_three_at_once_leave_one_run(api: KfpApi, tmp_path: Path, same_second: bool) -> None:
     """All three find nothing, all three start; then all three look again, and the two younger ones end their own."""
-    together = threading.Barrier(3)
+    together, seen = threading.Barrier(3), {"/experiments": itertools.count(), "/runs": itertools.count()}
     if same_second:
         api.now = lambda: 1_800_000_000.0
 
     def before(method: str, path: str) -> None:
-        if method == "GET" and path in ("/runs", "/experiments"):
+        # The first look at the experiments, which are none; the first and the second look at the runs.
+        if method == "GET" and path in seen and next(seen[path]) < {"/experiments": 3, "/runs": 6}[path]:
             together.wait(60)
 
     api.before = before

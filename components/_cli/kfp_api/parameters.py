@@ -137,7 +137,7 @@ def _convert(value: str, kind: str) -> Any:
 
 
 def _survives_json(value: Any) -> bool:
-    """Tell whether a value arrives as it was given: JSON knows no dates and no infinities, and KFP counts in doubles."""
+    """Tell whether a value arrives as it was given: JSON has no dates and no infinities, and KFP counts in doubles."""
     if isinstance(value, int):
         return abs(value) <= 2**53
     try:
