@@ -45,7 +45,8 @@ class Answer(Exception):
 class Fault:
     """What goes wrong with the next requests that match.
 
-    `how`: a status (JSON), "login" (a page with status 200), "redirect", "page" (a page with 404), "drop" (no answer),
+    `how`: a status (JSON), "login" (a page with status 200), "redirect", "page" (a page with 404), "sign-in" (a page
+    with 403), "text" (plain text with 403), "drop" (no answer),
     "lost" (done, and then no answer), "slow" (no answer until `release` is set).
     """
 
@@ -455,6 +456,10 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(200, LOGIN, "text/html")
         elif fault.how == "page":
             self._reply(404, LOGIN, "text/html")
+        elif fault.how == "sign-in":
+            self._reply(403, LOGIN, "text/html")
+        elif fault.how == "text":
+            self._reply(403, b"RBAC: access denied", "text/plain")
         elif fault.how == "redirect":
             self.send_response(302)
             self.send_header("Location", "/dex/auth")

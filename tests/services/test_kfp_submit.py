@@ -59,6 +59,13 @@ def test_a_version_that_is_not_there(api: KfpApi, custody: Command, pipeline: st
     assert "kfp-custody upload" in said
 
 
+def test_a_version_that_kfp_1_compiled(api: KfpApi, custody: Command, pipeline_file: FileMaker) -> None:
+    custody("upload", pipeline_file("old"), "--version", "v1")
+    for entry in api.state.versions.values():
+        del entry["pipeline_spec"]
+    assert "kfp 2" in refused(custody("submit", "old", "--version", "v1"), "CUS-E141")
+
+
 def test_an_experiment_is_made_once(api: KfpApi, custody: Command) -> None:
     for _ in range(2):
         custody("submit", "fraud_detection", *DATA, "--experiment", "cards")
@@ -164,62 +171,78 @@ def test_waiting_outlasts_a_short_outage_and_no_long_one(api: KfpApi, custody: C
 # --- started once -----------------------------------------------------------------------------------------------------
 
 
-KEYED = ("submit", "fraud_detection", *DATA, "--key", "2026-01-31T02:00:00Z")
+KEY = ("--key", "2026-01-31T02:00:00Z")
 
 
-def test_the_same_schedule_time_fired_again_starts_nothing(api: KfpApi, custody: Command) -> None:
-    first, second = custody(*KEYED), custody(*KEYED)
+@pytest.fixture
+def keyed(pipeline_file: FileMaker) -> tuple[str, ...]:
+    """The command line of a scheduler, with the time that it fires for."""
+    return ("submit", str(pipeline_file()), *KEY)
+
+
+def test_the_same_schedule_time_fired_again_starts_nothing(
+    api: KfpApi, custody: Command, keyed: tuple[str, ...]
+) -> None:
+    first, second = custody(*keyed), custody(*keyed)
     (run,) = runs(api)
-    assert run["display_name"] == "fraud-detection [2026-01-31T02:00:00Z]"
+    assert run["display_name"] == "small [2026-01-31T02:00:00Z]"
     assert f"run {run['run_id']} started" in first.stdout
     assert f"run {run['run_id']} has this key (PENDING); nothing was started" in second.stdout
     assert (first.exit_code, second.exit_code) == (0, 0)
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "SKIPPED", "RUNTIME_STATE_UNSPECIFIED"])
-def test_a_run_counts_while_it_may_still_do_the_work_or_has_done_it(api: KfpApi, custody: Command, state: str) -> None:
-    custody(*KEYED)
+def test_a_run_counts_while_it_may_still_do_the_work_or_has_done_it(
+    api: KfpApi, custody: Command, keyed: tuple[str, ...], state: str
+) -> None:
+    custody(*keyed)
     api.finish(str(runs(api)[0]["run_id"]), state)
-    custody(*KEYED)
+    custody(*keyed)
     assert len(runs(api)) == 1
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "CANCELING"])
-def test_a_run_that_did_not_do_the_work_does_not_count(api: KfpApi, custody: Command, state: str) -> None:
-    custody(*KEYED)
+def test_a_run_that_did_not_do_the_work_does_not_count(
+    api: KfpApi, custody: Command, keyed: tuple[str, ...], state: str
+) -> None:
+    custody(*keyed)
     api.finish(str(runs(api)[0]["run_id"]), state)
-    custody(*KEYED)
-    custody(*KEYED)
+    custody(*keyed)
+    custody(*keyed)
     assert [run["state"] for run in runs(api)] == [state, "PENDING"]
 
 
-def test_another_key_pipeline_or_experiment_is_another_run(api: KfpApi, custody: Command) -> None:
-    custody(*KEYED)
-    custody(*KEYED[:-1], "2026-02-01T02:00:00Z")
-    custody(*KEYED, "--experiment", "other")
+def test_another_key_pipeline_or_experiment_is_another_run(
+    api: KfpApi, custody: Command, keyed: tuple[str, ...]
+) -> None:
+    custody(*keyed)
+    custody(*keyed[:-1], "2026-02-01T02:00:00Z")
+    custody(*keyed, "--experiment", "other")
     names = [run["display_name"] for run in runs(api)]
     assert len(names) == 3
-    assert "fraud-detection [2026-02-01T02:00:00Z]" in names
+    assert "small [2026-02-01T02:00:00Z]" in names
 
 
-def test_a_keyed_run_of_a_version_and_of_the_package_are_the_same(api: KfpApi, custody: Command) -> None:
-    custody("upload", "fraud_detection")
-    custody(*KEYED, "--version", load_package("fraud_detection").version)
-    custody(*KEYED)
+def test_a_keyed_run_of_a_version_and_of_the_package_are_the_same(
+    api: KfpApi, custody: Command, keyed: tuple[str, ...]
+) -> None:
+    custody("upload", keyed[1])
+    custody(*keyed, "--version", load_package(keyed[1]).version)
+    custody(*keyed)
     assert len(runs(api)) == 1
 
 
-def test_fired_again_after_a_crash(api: KfpApi, custody: Command) -> None:
+def test_fired_again_after_a_crash(api: KfpApi, custody: Command, keyed: tuple[str, ...]) -> None:
     """The run was started, and the answer never came: nobody knows, until the key is looked up."""
     api.faults.append(Fault("POST", "/runs", "lost"))
-    refused(custody(*KEYED), "CUS-E471")
+    refused(custody(*keyed), "CUS-E471")
     assert len(runs(api)) == 1
-    assert "nothing was started" in custody(*KEYED).stdout
+    assert "nothing was started" in custody(*keyed).stdout
     assert len(runs(api)) == 1
 
 
 @pytest.mark.parametrize("same_second", [True, False])
-def test_three_at_once_leave_one_run(api: KfpApi, tmp_path: Path, same_second: bool) -> None:
+def test_three_at_once_leave_one_run(api: KfpApi, keyed: tuple[str, ...], same_second: bool) -> None:
     """All three find nothing, all three start; then all three look again, and the two younger ones end their own."""
     together, seen = threading.Barrier(3), {"/experiments": itertools.count(), "/runs": itertools.count()}
     if same_second:
@@ -232,7 +255,7 @@ def test_three_at_once_leave_one_run(api: KfpApi, tmp_path: Path, same_second: b
 
     api.before = before
     processes = [
-        subprocess.Popen([*COMMAND, *KEYED, "--host", api.url], env=os.environ, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([*COMMAND, *keyed, "--host", api.url], env=os.environ, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
     said = [process.communicate(timeout=120)[0] for process in processes]
@@ -246,6 +269,6 @@ def test_three_at_once_leave_one_run(api: KfpApi, tmp_path: Path, same_second: b
     assert all(str(first["run_id"]) in text for text in said)
 
 
-def test_a_key_and_a_name_exclude_each_other(api: KfpApi, custody: Command) -> None:
-    assert custody(*KEYED, "--run-name", "mine").exit_code == 2
+def test_a_key_and_a_name_exclude_each_other(api: KfpApi, custody: Command, keyed: tuple[str, ...]) -> None:
+    assert custody(*keyed, "--run-name", "mine").exit_code == 2
     assert api.asked == []

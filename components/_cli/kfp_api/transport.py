@@ -62,21 +62,23 @@ class Transport(RESTClientObject):  # type: ignore[misc]  # no types
         except ApiException as error:
             if not error.status:  # how the base class reports a failed handshake
                 raise self._tls(what) from error
-            said = _said(error.body or b"", _secrets(arguments.get("headers") or {}))
-            raise self._refused(what, int(error.status), said) from error
+            body = error.body or b""
+            text = body if isinstance(body, str) else body.decode(errors="replace")
+            said = _said(text, _secrets(arguments.get("headers") or {}))
+            raise self._refused(what, int(error.status), said, json_said=_is_json(text)) from error
         except exceptions.HTTPError as error:
             raise self._silent(what, error) from error
-        try:
-            json.loads(answer.data)
-        except ValueError as error:
-            raise self._no_api(what, "the answer is no JSON") from error
+        if not _is_json(answer.data.decode(errors="replace")):
+            raise self._no_api(what, "the answer is no JSON")
         return answer
 
-    def _refused(self, what: str, status: int, said: str) -> CustodyError:
+    def _refused(self, what: str, status: int, said: str, *, json_said: bool) -> CustodyError:
         evidence = f"{what} at {self._address}: status {status}{f', {said}' if said else ''}"
         if 300 <= status < 400:
             return self._no_api(what, f"it sends to another page (status {status})")
-        if status == 404 and not said:
+        if status == 403 and not said:  # oauth2-proxy's way to ask for a login
+            return self._no_api(what, "it shows a page (status 403)")
+        if status == 404 and (not json_said or what.endswith("/healthz")):
             return self._no_api(what, "it has no such page (status 404)")
         meaning = _BY_STATUS.get(413 if status in (414, 431) else status)
         if meaning:
@@ -142,19 +144,25 @@ def _secrets(headers: Mapping[str, str]) -> list[str]:
     return [secret for secret in (cookies, token.removeprefix("Bearer "), *values) if len(secret) > 7]
 
 
-def _said(body: bytes | str, secrets: Sequence[str]) -> str:
-    """Return the server's own words, on one line and without secrets (it may repeat a header); none without JSON."""
-    try:
+def _said(body: str, secrets: Sequence[str]) -> str:
+    """Return the server's own words, on one line and without secrets (it may repeat a header); none of a page."""
+    text = "" if body.lstrip().startswith("<") else body
+    if _is_json(body):
         found = json.loads(body)
-    except ValueError:
-        return ""
-    if not isinstance(found, dict):
-        return ""
-    names = ("error_details", "error_message", "message", "error")
-    text = next((found[name] for name in names if isinstance(found.get(name), str) and found[name]), "no reason")
+        names = ("error_details", "error_message", "message", "error")
+        texts = (found.get(name) for name in names) if isinstance(found, dict) else ()
+        text = next((text for text in texts if isinstance(text, str) and text), "no reason")
     for secret in secrets:
         text = text.replace(secret, "***")
     return " ".join(text.split())[:_SAID]
+
+
+def _is_json(body: str) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 _BY_STATUS: Final[Mapping[int, tuple[type[CustodyError], str, str, str]]] = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from kfp_custody.components._cli.kfp_api import names
 from kfp_custody.components._cli.kfp_api.package import Package, is_package, load_package
 from kfp_custody.components._shared import codes
-from kfp_custody.components._shared.errors import Misconfigured
+from kfp_custody.components._shared.errors import InputRefused, Misconfigured
 
 if TYPE_CHECKING:
     from kfp_custody.components._cli.kfp_api.client import Kfp, Version
@@ -58,6 +58,7 @@ def find_uploaded(kfp: "Kfp", pipeline: str, version: str | None) -> "Version":
 
     Raises:
         Misconfigured: there is no such pipeline or version.
+        InputRefused: it was not compiled by kfp 2.
         ServiceUnreachable: see `Transport.request`.
     """
     package = load_package(pipeline) if is_package(pipeline) or version is None else None
@@ -70,5 +71,12 @@ def find_uploaded(kfp: "Kfp", pipeline: str, version: str | None) -> "Version":
             evidence=f"{name}, version {wanted}",
             remedy=f"kfp-custody upload {pipeline if package else 'FILE.yaml'}, or name a version that is there.",
             code=codes.KFP_NOT_FOUND,
+        )
+    if not isinstance(found.spec.get("pipelineInfo"), dict):
+        raise InputRefused(
+            "The version on the server holds no pipeline of kfp 2.",
+            evidence=f"{name}, version {wanted}, id {found.version_id}",
+            remedy="Compile the pipeline with kfp 2 and upload it as another version.",
+            code=codes.PIPELINE_FILE,
         )
     return found
