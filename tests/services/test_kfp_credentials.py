@@ -96,6 +96,17 @@ def test_the_namespace_of_others(many: KfpApi, token: Path) -> None:
     assert "Namespace team-b" in said
 
 
+def test_schedules_are_those_of_the_namespace(many: KfpApi, token: Path) -> None:
+    many.tokens[CANARY].add("team-b")
+    cron = ("--name", "nightly", "--cron", "0 0 2 * * *")
+    for namespace in ("team-a", "team-b"):
+        where = ("--host", many.url, "--token-file", token, "--namespace", namespace)
+        call(*UPLOAD, *where)
+        assert call("schedule", "set", "fraud_detection", *cron, *DATA, *where).exit_code == 0
+        assert len(call("schedule", "list", *where).stdout.splitlines()) == 1
+    assert [entry["status"] for entry in many.state.recurring.values()] == ["ENABLED", "ENABLED"]
+
+
 def test_a_shared_pipeline_is_found_from_every_namespace(many: KfpApi, token: Path) -> None:
     where = ("--host", many.url, "--token-file", token, "--namespace", "team-a")
     call(*UPLOAD, *where, "--version", "v1")
