@@ -13,7 +13,10 @@ from typing import Any
 # The one list of rooms: component function -> folder. The first function of a room owns its component.yaml.
 CATALOG: dict[str, str] = {
     "mask_pii": "pii_masking",
+    "mask_shard": "pii_masking",
+    "merge_shards": "pii_masking",
     "attest_dataset": "data_attestation",
+    "attest_shard": "data_attestation",
     "train_model": "model_training",
     "sign_model": "artifact_signing",
     "check_drift": "drift_detection",

@@ -14,6 +14,18 @@ class MaskedDataset(dsl.Artifact):
     schema_title = "system.MaskedDataset"
 
 
+class MaskedShard(dsl.Artifact):
+    """A directory with a Parquet file that mask_shard wrote: some rows of a dataset, never a dataset."""
+
+    schema_title = "system.MaskedShard"
+
+
+class ShardAttestation(dsl.Artifact):
+    """An evidence directory that attest_shard signed."""
+
+    schema_title = "system.ShardAttestation"
+
+
 class DatasetAttestation(dsl.Artifact):
     """An evidence directory that attest_dataset signed."""
 
@@ -49,3 +61,9 @@ class Decision(dsl.Artifact):
     """An evidence directory with the gate's signed decision (SLSA verification summary), PASSED or FAILED."""
 
     schema_title = "system.Decision"
+
+
+# Lists of artifacts. KFP finds the import of such a type only by the name of this module: write artifacts.MaskedShards.
+MaskedShards = list[MaskedShard]
+TestResults = list[TestResult]
+ShardAttestations = list[ShardAttestation]

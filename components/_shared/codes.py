@@ -83,6 +83,7 @@ PARAMETER_MACRO = _code(146, "a macro in a parameter of a schedule is none that 
 PARAMETERS_SIZE = _code(147, "the parameters have more bytes than Kubeflow Pipelines takes")
 NAME_LENGTH = _code(148, "a name is empty, or longer than Kubeflow Pipelines stores")
 RUN_FAILED = _code(149, "the run that was waited for did not succeed")
+TOO_FEW_ROWS = _code(120, "the data has fewer rows than there are shards")
 
 # --- E2xx EvidenceInvalid --------------------------------------------------------------------------------------------
 EVIDENCE = _code(200, "evidence is missing, forged or unlinked, or bytes changed")
@@ -113,6 +114,9 @@ OTHER_RUN = _code(239, "the evidence belongs to another run")
 LOG_ENTRY = _code(241, "the transparency log entry of keyless evidence is malformed, or not exactly one")
 KEYLESS = _code(242, "the keyless signature does not verify with the trusted Sigstore root")
 LOG_TIME = _code(243, "the transparency log's time is not the time that the evidence claims")
+SHARD_SET = _code(251, "the shards are not each shard of one dataset exactly once: one is missing, twice, or of others")
+SHARD_ROWS = _code(252, "a shard does not hold the rows that its number stands for")
+SHARD_ORIGIN = _code(253, "a shard was made from other raw data, or with another policy, key or detector")
 MODEL_UNSIGNED = _code(271, "the model is not signed")
 MODEL_SCOPE = _code(272, "the model signature was made in another way, follows links or ignores files")
 MODEL_FILES = _code(273, "the model signature lists a file twice or without a proper name and digest")
@@ -213,3 +217,4 @@ KFP_NAMESPACE = _code(596, "the Kubeflow Pipelines server has many users and no 
 KFP_NOT_FOUND = _code(597, "there is no such pipeline, version, experiment, run or schedule")
 CRON = _code(598, "the schedule is no cron expression of six fields")
 VERSION_EXISTS = _code(599, "the version exists with another content")
+SHARD_NUMBER = _code(563, "the number of shards, or of a shard, is not possible")

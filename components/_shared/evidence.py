@@ -33,6 +33,8 @@ from kfp_custody.components._shared.kinds import (
     KINDS,
     MASKING,
     MODEL_SIGNATURE,
+    SHARD_ATTESTATION,
+    SHARD_MASKING,
     TRAINING,
     Kind,
 )
@@ -50,6 +52,8 @@ __all__ = [
     "KINDS",
     "MASKING",
     "MODEL_SIGNATURE",
+    "SHARD_ATTESTATION",
+    "SHARD_MASKING",
     "TRAINING",
     "Kind",
     "now",

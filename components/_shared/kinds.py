@@ -2,8 +2,8 @@
 
 | kind | predicate | told apart by |
 |---|---|---|
-| attest-dataset, train-model | https://slsa.dev/provenance/v1 | buildDefinition.buildType |
-| mask-pii, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| attest-dataset, attest-shard, train-model | https://slsa.dev/provenance/v1 | buildDefinition.buildType |
+| mask-pii, mask-shard, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -33,10 +33,19 @@ class Kind:
 
 MASKING = Kind("mask-pii", TEST_RESULT)
 ATTESTATION = Kind("attest-dataset", PROVENANCE)
+# Of a part of a dataset: kinds of their own, so that they never stand for the whole.
+SHARD_MASKING = Kind("mask-shard", TEST_RESULT)
+SHARD_ATTESTATION = Kind("attest-shard", PROVENANCE)
 TRAINING = Kind("train-model", PROVENANCE)
 MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
 DRIFT = Kind("check-drift", TEST_RESULT)
 DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
 DECISION = Kind("enforce-policy", VERIFICATION_SUMMARY)
 
-KINDS = {kind.name: kind for kind in (MASKING, ATTESTATION, TRAINING, MODEL_SIGNATURE, DRIFT, DECISION, DEPLOYMENT)}
+KINDS = {
+    kind.name: kind
+    for kind in (
+        *(MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
+        *(TRAINING, MODEL_SIGNATURE, DRIFT, DECISION, DEPLOYMENT),
+    )
+}

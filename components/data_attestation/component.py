@@ -1,9 +1,15 @@
-"""The contract of attest_dataset."""
+"""The contracts of attest_dataset and attest_shard."""
 
 from kfp import dsl
 from kfp.dsl import Input, Output
 
-from kfp_custody.components._shared.artifacts import DatasetAttestation, MaskedDataset, TestResult
+from kfp_custody.components._shared.artifacts import (
+    DatasetAttestation,
+    MaskedDataset,
+    MaskedShard,
+    ShardAttestation,
+    TestResult,
+)
 from kfp_custody.components._shared.images import image
 
 
@@ -37,3 +43,35 @@ def attest_dataset(
 
         done = attest(Path(dataset.path), Path(masking.path), Path(attestation.path), run_id, load_settings())
         attestation.metadata.update(done.metadata())
+
+
+@dsl.component(base_image=image("data_attestation"), install_kfp_package=False)
+def attest_shard(
+    shard: Input[MaskedShard],
+    masking: Input[TestResult],
+    attestation: Output[ShardAttestation],
+    run_id: str,
+) -> None:
+    """Sign what one masked shard is, before the shards are put together: every file by SHA-256, and which rows.
+
+    The shard's bytes are hashed again and must be those that its masking evidence speaks of. It is no attestation of a
+    dataset: merge_shards asks for one of each shard, and attest_dataset signs the whole.
+
+    Args:
+        shard: The masked shard.
+        masking: The evidence that mask_shard left about it.
+        run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
+
+    Returns:
+        attestation: The signed attestation and the SHA256SUMS listing.
+    """
+    from pathlib import Path
+
+    from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.settings import load_settings
+
+    with boundary():
+        from kfp_custody.components.data_attestation import shard_attestation
+
+        paths = Path(shard.path), Path(masking.path), Path(attestation.path)
+        shard_attestation.attest_shard(*paths, run_id, load_settings())

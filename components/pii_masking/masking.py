@@ -13,17 +13,18 @@ from securesystemslib.signer import Signer
 
 from kfp_custody.components._shared.digests import Listing, list_tree, require_same
 from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused, Misconfigured
-from kfp_custody.components._shared.evidence import MASKING, test_result, write_evidence
+from kfp_custody.components._shared.evidence import MASKING, SHARD_MASKING, write_evidence
 from kfp_custody.components._shared.files import atomic_directory, write_atomic
 from kfp_custody.components._shared.keys import is_sha256
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components.pii_masking.chunks import ChunkMasker
+from kfp_custody.components._shared.shards import Shard, cut, require_number
+from kfp_custody.components.pii_masking.chunks import ChunkMasker, Tally
 from kfp_custody.components.pii_masking.detection import Detector
 from kfp_custody.components.pii_masking.operators import output_type
 from kfp_custody.components.pii_masking.policy import Policy, Rule, load_policy
 from kfp_custody.components.pii_masking.pseudonyms import read_masking_key
-from kfp_custody.components.pii_masking.reporting import CHECKS, MaskingReport, TextCounts
-from kfp_custody.components.pii_masking.tables import ROW_GROUP, ParquetSink, open_source
+from kfp_custody.components.pii_masking.reporting import CHECKS, ColumnFacts, MaskingReport, TextCounts
+from kfp_custody.components.pii_masking.tables import NAME, ROW_GROUP, ParquetSink, open_source
 
 _LOG = logging.getLogger("kfp_custody.pii_masking")
 _READ_AS_TEXT = frozenset({"drop", "redact", "replace", "mask", "hmac", "free_text"})
@@ -43,80 +44,116 @@ def mask_dataset(
     data: Path,
     masked: Path,
     evidence: Path,
-    report: Path,
+    report: Path | None,
     run_id: str,
     policy: str,
     expected_sha256: str,
     signer: Signer,
     settings: Settings,
     *,
+    part: tuple[int, int] | None = None,
     chunk_rows: int = ROW_GROUP,
     workers: int | None = None,
 ) -> MaskingResult:
-    """Mask a Parquet or CSV dataset and leave signed evidence.
+    """Mask a Parquet or CSV dataset, or one shard of it, and leave signed evidence.
 
     Args:
         data: A file, or a directory of files with the same columns.
         masked: The directory to make, with `data.parquet`.
         evidence: The evidence directory to make.
-        report: The HTML file to write.
+        report: The HTML file to write; None writes none.
         run_id: The pipeline run.
         policy: Name of a shipped policy, or path of a YAML file.
         expected_sha256: Listing digest that the data must have; empty means that it is only recorded.
         signer: Signs the evidence.
         settings: Names the masking key.
+        part: Number of a shard and how many there are: only its rows are masked, and the evidence says so.
         chunk_rows: Rows masked at a time; the output does not depend on it.
         workers: Processes for free text, None for one a processor; the output does not depend on it.
 
     Raises:
-        InputRefused: The data cannot be read, does not fit the policy, or personal data was left in the result.
+        InputRefused: The data cannot be read, does not fit the policy, has fewer rows than shards, or personal data was
+            left in the result.
         EvidenceInvalid: The data is not the expected one, or changed while it was read.
-        Misconfigured: Policy, key or detector are unusable.
+        Misconfigured: Policy, key or detector are unusable, or there is no such shard.
         OSError: A file cannot be read or written.
     """
+    if part is not None:
+        require_number(*part)
     given = load_policy(policy)
     raw = _identified(data, expected_sha256)
     source = open_source(data, {rule.column: kind for rule in given.rules if (kind := _read_type(rule))})
     rules = given.for_columns(source.schema.names, data.name)
     schema = _masked_schema(rules, source.schema)
     key = read_masking_key(settings.masking_key) if rules.keyed else None
+    shard = None
+    if part is not None:
+        counts = source.count()
+        shard = cut(*part, sum(counts))
+        source = source.part(counts, shard.first, shard.end)
     with Detector(rules, workers) as detector, atomic_directory(masked) as partial:
         chunks = ChunkMasker(rules, key, detector)
-        with ParquetSink(partial / "data.parquet", schema) as sink:
+        with ParquetSink(partial / NAME, schema) as sink:
             for chunk in source.chunks(chunk_rows):
                 sink.write(chunks.mask(chunk).cast(schema))
                 _LOG.info("masked %d rows", chunks.tally.rows)
-        if not chunks.tally.rows:
-            raise InputRefused(
-                "The raw data has no rows.", evidence=f"{data.name}: 0 rows", remedy="Check the step that made it."
-            )
+        _require_rows(data, chunks.tally.rows, shard)
         require_same(raw, list_tree(data), "raw dataset")
         subject = list_tree(partial)
         findings = MaskingReport(
-            policy=rules,
-            given=source.schema,
-            masked=schema,
+            policy_name=rules.name,
+            policy_sha256=rules.sha256,
+            key_id=key.key_id if key else "",
             raw_sha256=raw.sha256,
             raw_bytes=raw.size,
             masked_sha256=subject.sha256,
-            key_id=key.key_id if key else "",
-            tally=chunks.tally,
-            texts={name: TextCounts(text.changed, dict(text.counts)) for name, text in chunks.free_text.items()},
+            rows=chunks.tally.rows,
+            columns=_columns(rules, source.schema, schema, chunks.tally),
+            texts={
+                name: TextCounts(chunks.tally.texts[name], text.changed, dict(text.counts))
+                for name, text in chunks.free_text.items()
+            },
+            compared=chunks.tally.compared,
+            too_short=chunks.tally.too_short,
             detector=detector.facts,
         )
-        statement = test_result(
-            MASKING,
-            subject,
-            result="PASSED",
-            run_id=run_id,
-            configuration=findings.configuration(),
-            passed=CHECKS,
-            metrics=findings.metrics(),
-            coverage={"checked": chunks.tally.compared, "skipped": chunks.tally.too_short, "errors": 0},
+        statement = (
+            findings.statement(SHARD_MASKING, subject, run_id, CHECKS, [shard.resource()])
+            if shard
+            else findings.statement(MASKING, subject, run_id, CHECKS)
         )
         write_evidence(evidence, statement, signer, subject, findings.json())
-        write_atomic(report, findings.html().encode())
-    return MaskingResult(subject.sha256, chunks.tally.rows, findings.metadata(), findings.metrics())
+        if report is not None:
+            write_atomic(report, findings.html().encode())
+    return MaskingResult(subject.sha256, findings.rows, findings.metadata(), findings.metrics())
+
+
+def _require_rows(data: Path, rows: int, shard: Shard | None) -> None:
+    """Refuse data without rows, and a Parquet file that has not as many as it says."""
+    if not rows:
+        raise InputRefused(
+            "The raw data has no rows.", evidence=f"{data.name}: 0 rows", remedy="Check the step that made it."
+        )
+    if shard and rows != shard.end - shard.first:
+        raise InputRefused(
+            "The raw data does not hold the rows that its files say.",
+            evidence=f"{data.name}: {shard} expected {shard.end - shard.first} rows, found {rows}",
+            remedy="Check the step that made it.",
+        )
+
+
+def _columns(rules: Policy, given: pa.Schema, masked: pa.Schema, tally: Tally) -> tuple[ColumnFacts, ...]:
+    return tuple(
+        ColumnFacts(
+            name=rule.column,
+            operator=rule.operator,
+            type=str(given.field(rule.column).type),
+            masked_type=str(masked.field(rule.column).type) if rule.column in masked.names else None,
+            nulls=tally.nulls[rule.column],
+            scanned=bool(rule.options.get("scan", True)),
+        )
+        for rule in rules.rules
+    )
 
 
 def _identified(data: Path, expected: str) -> Listing:

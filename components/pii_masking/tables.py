@@ -3,9 +3,10 @@
 Memory is bounded by the chunk (rows) and by the block of a CSV file, whatever the size of the files.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from kfp_custody.components._shared.errors import InputRefused
 
+NAME = "data.parquet"
 ROW_GROUP = 65_536
 _CSV_BLOCK = 8 << 20
 _ARROW_TYPES = {
@@ -38,11 +40,42 @@ _PLAIN: tuple[Callable[[pa.DataType], bool], ...] = (
 
 @dataclass(frozen=True)
 class Source:
-    """One or more files with the same columns; `schema` holds plain types and no metadata."""
+    """One or more files with the same columns; `schema` holds plain types and no metadata.
+
+    `spans`: the rows of each file that are read; none given, all of them are.
+    """
 
     files: tuple[Path, ...]
     schema: pa.Schema
     types: dict[str, str]
+    spans: tuple[range, ...] = ()
+
+    def count(self) -> tuple[int, ...]:
+        """Return how many rows each file has: Parquet says so, CSV is read through.
+
+        Raises:
+            InputRefused: a CSV file breaks off, or a value does not have its column's type.
+        """
+        counts = []
+        for path in self.files:
+            with _refusing(path):
+                counts.append(_count(path, self.types))
+        return tuple(counts)
+
+    def part(self, counts: Sequence[int], first: int, end: int) -> "Source":
+        """Return a source of some rows only.
+
+        Args:
+            counts: what `count` said.
+            first: number of the first row, over all files.
+            end: number of the row after the last one.
+        """
+        starts = [sum(counts[:number]) for number in range(len(counts))]
+        spans = tuple(
+            range(min(max(first - start, 0), count), max(min(end - start, count), 0))
+            for start, count in zip(starts, counts, strict=True)
+        )
+        return replace(self, spans=spans)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
         """Yield tables of at most `rows` rows, in the order of the files' names.
@@ -50,8 +83,8 @@ class Source:
         Raises:
             InputRefused: a file breaks off, or a value does not have its column's type.
         """
-        for path in self.files:
-            with _refusing(path), closing(_batches(path, self.types, rows)) as batches:
+        for path, span in zip_longest(self.files, self.spans):
+            with _refusing(path), closing(_batches(path, self.types, rows, span)) as batches:
                 for batch in batches:
                     yield pa.Table.from_batches([batch]).cast(self.schema).combine_chunks()
 
@@ -169,16 +202,58 @@ def _plain(given: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_large_string(given) or pa.types.is_string_view(given) else given
 
 
-def _batches(path: Path, types: dict[str, str], rows: int) -> Generator[pa.RecordBatch, None, None]:
+def _count(path: Path, types: dict[str, str]) -> int:
+    if is_parquet(path):
+        with pq.ParquetFile(path) as file:
+            # Of what is read: the total in the file's footer is only a claim.
+            return sum(file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups))
+    with _open_csv(path, types) as reader:
+        return sum(batch.num_rows for batch in reader)
+
+
+def _batches(
+    path: Path, types: dict[str, str], rows: int, span: range | None = None
+) -> Generator[pa.RecordBatch, None, None]:
     if is_parquet(path):
         # Buffered reading without prefetch: a row group is never in memory as a whole.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            yield from file.iter_batches(rows)
+            if span is None:
+                yield from file.iter_batches(rows)
+            else:
+                groups, before = _row_groups(file.metadata, span)
+                yield from _within(
+                    file.iter_batches(rows, row_groups=groups), range(span.start - before, span.stop - before)
+                )
         return
     with _open_csv(path, types) as reader:
-        for batch in reader:
+        for batch in reader if span is None else _within(reader, span):
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
+
+
+def _row_groups(metadata: pq.FileMetaData, span: range) -> tuple[list[int], int]:
+    """Return the row groups that hold some rows, and how many rows are before the first of them."""
+    groups, before, start = [], 0, 0
+    for number in range(metadata.num_row_groups):
+        end = start + metadata.row_group(number).num_rows
+        if end <= span.start:
+            before = end
+        elif start < span.stop:
+            groups.append(number)
+        start = end
+    return groups, before
+
+
+def _within(batches: Iterable[pa.RecordBatch], span: range) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a span; what comes after it is not read."""
+    start = 0
+    for batch in batches if span else ():
+        first, end = max(span.start - start, 0), min(span.stop - start, batch.num_rows)
+        if first < end:
+            yield batch.slice(first, end - first)
+        start += batch.num_rows
+        if start >= span.stop:
+            return
 
 
 def _open_csv(path: Path, types: dict[str, str]) -> csv.CSVStreamingReader:
