@@ -9,7 +9,8 @@ from pathlib import Path
 from kfp_custody.components._cli.chain import check_copies, check_links
 from kfp_custody.components._cli.collecting import Collected
 from kfp_custody.components._cli.decided import check_decision, check_deployment, check_policy
-from kfp_custody.components._cli.discovery import LINKS, find
+from kfp_custody.components._cli.discovery import LINKS, Piece, find
+from kfp_custody.components._cli.sharded import check_shards
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, PolicyRefused
 from kfp_custody.components._shared.evidence import now
@@ -43,8 +44,8 @@ class Question:
 class Audit:
     """What was found.
 
-    `places` and `shown`: name in the chain -> its bundle, and the SHA-256 of it as it lies there; `verified`: those
-    that were accepted. `notes`: what a reader must know and is no refusal.
+    `places` and `shown`: name in the chain (of a shard: masking.mask-shard-0) -> its bundle, and the SHA-256 of it as
+    it lies there; `verified`: those that were accepted. `notes`: what a reader must know and is no refusal.
     """
 
     root: Path
@@ -80,11 +81,13 @@ def audit(question: Question) -> Audit:
     found, done = find(root), Collected()
     run_id = question.run_id or found.run_id
     shown = {name: copies[0].sha256 for name, copies in found.links.items()}
+    shards: dict[str, Piece] = {}
     if not found.links and not found.extra:
         done.refuse("evidence:any", codes.NO_EVIDENCE, f"neither {root} nor a folder below it holds evidence")
     else:
         absent = check_links(done, root, found, trust, run_id or "", moment, partial=question.partial)
         check_copies(done, root, found, trust, run_id or "", moment)
+        shards, not_shown = check_shards(done, root, found, trust, run_id or "", moment)
         for name in _AFTER:
             if name in found.links:
                 directory = found.links[name][0].path.parent
@@ -98,9 +101,11 @@ def audit(question: Question) -> Audit:
             check_deployment(done, shown)
         if policy is not None:
             check_policy(done, policy, trust, moment)
-        _tell_absent(done, sorted(absent), question.require_bytes)
+        _tell_absent(done, sorted(absent | not_shown), question.require_bytes)
     done.notes += _revocations(trust, done.verified, moment)
     places = {name: copies[0].path for name, copies in found.links.items()}
+    places |= {name: piece.path for name, piece in shards.items()}
+    shown |= {name: piece.sha256 for name, piece in shards.items()}
     return Audit(root, run_id, moment, trust, tuple(done.checks), dict(done.verified), places, shown, tuple(done.notes))
 
 

@@ -13,7 +13,17 @@ from typing import Any
 from kfp_custody.components._shared.digests import sha256_file
 from kfp_custody.components._shared.documents import DocumentFault, parse_json, read_document
 from kfp_custody.components._shared.evidence import descriptors
-from kfp_custody.components._shared.kinds import ATTESTATION, DECISION, DRIFT, KINDS, MASKING, MODEL_SIGNATURE, Kind
+from kfp_custody.components._shared.kinds import (
+    ATTESTATION,
+    DECISION,
+    DRIFT,
+    KINDS,
+    MASKING,
+    MODEL_SIGNATURE,
+    SHARD_ATTESTATION,
+    SHARD_MASKING,
+    Kind,
+)
 from kfp_custody.components._shared.model_signature import MODEL_FOLDER, SIGNATURE_FILE
 
 _SUFFIX = ".sigstore.json"
@@ -29,6 +39,8 @@ LINKS: Mapping[str, Kind] = {
     "decision": DECISION,
     "deployment": KINDS["deploy-model"],
 }
+
+MASKINGS = tuple(name for name, kind in LINKS.items() if kind is MASKING)
 
 
 @dataclass(frozen=True)
@@ -52,13 +64,15 @@ class Found:
     """What lies below a folder.
 
     `links`: name in the chain -> the pieces that are it, byte-identical copies of one another. `extra`: what has no
-    place in a chain. `folders`: every folder without evidence. `run_id`: what the evidence says, most often.
+    place in a chain. `folders`: every folder without evidence. `run_id`: what the evidence says, most often. `shards`:
+    masking in the chain -> the evidence of shards that it names -> the copies of it, none when it is not there.
     """
 
     links: Mapping[str, Sequence[Piece]]
     extra: Sequence[Piece]
     folders: Sequence[Path]
     run_id: str | None
+    shards: Mapping[str, Mapping[str, Sequence[Piece]]]
 
 
 def find(root: Path) -> Found:
@@ -80,7 +94,8 @@ def find(root: Path) -> Found:
     }
     links["masking"], links["current-masking"] = _maskings(pieces, links, said)
     links["model"] = _signatures(pieces)
-    placed = {piece for copies in links.values() for piece in copies}
+    shards = {link: _shards(pieces, links[link], said) for link in MASKINGS}
+    placed = {piece for found in (links, *shards.values()) for copies in found.values() for piece in copies}
     runs = [run for piece in pieces if (run := _run(said[piece]))]
     decided = [run for piece in links["decision"] if (run := _run(said[piece]))]
     return Found(
@@ -88,6 +103,7 @@ def find(root: Path) -> Found:
         [piece for piece in pieces if piece not in placed],
         folders,
         decided[0] if decided else max(runs, key=runs.count, default=None),
+        shards,
     )
 
 
@@ -139,6 +155,19 @@ def _maskings(
             place += _copies(rest, rest[0].sha256)
             rest = [piece for piece in rest if piece not in place]
     return masking, current
+
+
+def _shards(
+    pieces: Sequence[Piece], masking: Sequence[Piece], said: Mapping[Piece, Mapping[str, Any]]
+) -> dict[str, list[Piece]]:
+    """Return the evidence of shards that a masking names: name -> what lies there of it."""
+    named = _named(said[masking[0]]) if masking else {}
+    return {
+        name: [piece for piece in _copies(pieces, digest) if piece.kind is kind]
+        for kind in (SHARD_MASKING, SHARD_ATTESTATION)
+        for name, digest in named.items()
+        if name.startswith(f"{kind.name}-")
+    }
 
 
 def _copies(pieces: Sequence[Piece], sha256: str) -> list[Piece]:

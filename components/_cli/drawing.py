@@ -5,7 +5,9 @@ from kfp_custody.components._cli.discovery import LINKS
 from kfp_custody.components._cli.refusals import printable
 from kfp_custody.components._cli.rendering import grouped, heading
 from kfp_custody.components._shared.evidence import stamp
+from kfp_custody.components._shared.kinds import SHARD_MASKING
 from kfp_custody.components._shared.report import Markup, Section, badge, page, paragraph, table, text
+from kfp_custody.components._shared.shards import read_shard
 from kfp_custody.components.policy_gate.chain_drawing import draw_chain
 from kfp_custody.components.policy_gate.checks import Check
 
@@ -27,6 +29,7 @@ def as_graph(done: Audit) -> str:
         else:
             said = made = ""
         lines.append(f"  {state:<8}{name:<16} {kind.name:<15} {made:<24} {said:<45} {_made_from(done, name)}".rstrip())
+        lines += [f"          {line}" for line in _shards(done, name)]
         lines += [f"          {check.id}: {' '.join(check.detail.split())}" for check in faults]
     others = [check for check in done.failed if not any(check in _faults(done, name) for name in LINKS)]
     lines += [f"  REFUSED {check.id}: {' '.join(check.detail.split())}" for check in others]
@@ -59,6 +62,19 @@ def as_html(done: Audit) -> str:
     sections.append(Section("What was judged", table(("", ""), about)))
     summary = f"{len(done.checks)} checks, {len(done.failed)} refuse. The chain holds only when none does."
     return page("Chain of custody", done.verdict, sections, summary)
+
+
+def _shards(done: Audit, name: str) -> list[str]:
+    """Return a line for each verified shard that a masking was put together from, in their order."""
+    found = [
+        (read_shard(piece), piece)
+        for key, piece in done.verified.items()
+        if key.startswith(f"{name}.") and piece.kind is SHARD_MASKING
+    ]
+    return [
+        f"{shard}: rows {shard.first} to {shard.end}, sha256:{piece.subject_sha256[:16]}, by {piece.signer}"
+        for shard, piece in sorted(found, key=lambda one: one[0].number)
+    ]
 
 
 def _faults(done: Audit, name: str) -> list[Check]:

@@ -119,7 +119,10 @@ def _report(verified: Verified, directory: Path) -> MaskingReport:
         *(predicate["configuration"], predicate.get("custody_metrics"), predicate.get("custody_coverage")),
         verified.subject_sha256,
     )
-    if said != signed or report.rows != shard.end - shard.first:
+    if report.rows != shard.end - shard.first:
+        why = f"{shard} expected {shard.end - shard.first} rows, found {report.rows} in its report"
+        raise _unfit(verified, why, codes.SHARD_ROWS)
+    if said != signed:
         raise _unfit(verified, f"{REPORT_NAME} says other than the statement about {shard}", codes.VALUE)
     return report
 
@@ -174,7 +177,7 @@ def _tables(whole: Sequence[ShardEvidence], trees: Sequence[tuple[Path, Listing]
     """Yield the rows of all shards in bounded pieces."""
     schema = None
     for piece, (path, listing) in zip(whole, trees, strict=True):
-        with _verified_copy(path / NAME, listing, piece.shard, folder) as copy, _readable(piece, listing):
+        with verified_copy(path / NAME, listing, piece.shard, folder) as copy, _readable(piece, listing):
             rows = 0
             with pq.ParquetFile(copy, pre_buffer=False, buffer_size=_BUFFER) as file:
                 schema = schema or file.schema_arrow
@@ -204,7 +207,7 @@ def _readable(piece: ShardEvidence, listing: Listing) -> Iterator[None]:
 
 
 @contextmanager
-def _verified_copy(path: Path, listing: Listing, shard: Shard, folder: Path) -> Iterator[IO[bytes]]:
+def verified_copy(path: Path, listing: Listing, shard: Shard, folder: Path) -> Iterator[IO[bytes]]:
     """Copy a shard's file to one without a name, and refuse it when these bytes are not the verified ones."""
     with tempfile.TemporaryFile(dir=folder) as copy:
         digest, size = hashlib.sha256(), 0

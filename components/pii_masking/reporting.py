@@ -210,8 +210,16 @@ def read_report(data: bytes) -> MaskingReport:
             detector=said["detector"] and DetectorFacts(said["detector"]["versions"], said["detector"]["model_sha256"]),
         )
         same = report.json() == data
+        numbers = [
+            *(report.rows, report.raw_bytes, report.compared, report.too_short),
+            *(column.nulls for column in report.columns),
+            *(number for counts in report.texts.values() for number in (counts.texts, counts.changed)),
+            *(number for counts in report.texts.values() for number in counts.entities.values()),
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise DocumentFault(f"it is no masking report ({type(error).__name__})", codes.FIELDS) from error
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise DocumentFault("a count in it is no whole number", codes.FIELDS)
     if not same:
         raise DocumentFault("it is not what this version of kfp-custody writes", codes.FIELDS)
     return report

@@ -58,10 +58,13 @@ def draw_chain(checks: Sequence[Check], verdict: str, digests: dict[str, str]) -
 
 
 def _about(check: str, box: str) -> bool:
-    """Tell whether a check speaks of a box: `evidence:drift`, `bytes:dataset=masking`, `link:drift->dataset`."""
+    """Tell whether a check speaks of a box: `evidence:drift`, `bytes:dataset=masking`, `link:drift->dataset`.
+
+    `evidence:masking.mask-shard-0` speaks of masking.
+    """
     kind, _, rest = check.partition(":")
     if kind == "evidence":
-        return rest == box
+        return rest.partition(".")[0] == box
     if kind == "bytes":
         return rest.partition("=")[2] == box or rest.partition("=")[0] == box
     return kind == "link" and rest.partition("->")[0].partition(".")[0] == box

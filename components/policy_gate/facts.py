@@ -62,7 +62,7 @@ _COVERAGE = ("checked", "skipped", "errors")
 _MASKING = {
     "metrics": ("rows", "columns", "columns_masked", "texts", "texts_changed", "entities", "entities_*"),
     "coverage": _COVERAGE,
-    "resources": ("input", "policy", "report", "masking-key", "detector"),
+    "resources": ("input", "policy", "report", "masking-key", "detector", "mask-shard-*", "attest-shard-*"),
 }
 REPORTED: Final[Mapping[str, Mapping[str, Collection[str]]]] = {
     "masking": _MASKING,

@@ -16,7 +16,7 @@ from kfp_custody.components._shared.kinds import DECISION, KINDS
 from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components.policy_gate.policy import load_policy
 from kfp_custody.components.seldon_deployment.local_server import stop
-from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection
+from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection_in_shards
 from kfp_custody.pipelines.fraud_detection.sample_data import write_month
 from kfp_custody.pipelines.platform import without_retries
 
@@ -82,8 +82,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     stop(root / "serving")
 
 
-def run_pipeline(platform: Platform, name: str, **arguments: str) -> LocalRun:
+def run_pipeline(platform: Platform, name: str, shards: int = 1, **arguments: str) -> LocalRun:
     """Run fraud_detection in subprocesses and return its task folders."""
+    pipeline = fraud_detection_in_shards(shards)
     root = platform.root / "runs" / name
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in platform.environment.items():
@@ -91,7 +92,7 @@ def run_pipeline(platform: Platform, name: str, **arguments: str) -> LocalRun:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
         try:
-            without_retries(fraud_detection)(**(platform.arguments | arguments))
+            without_retries(pipeline)(**(platform.arguments | arguments))
             succeeded = True
         except RuntimeError:
             succeeded = False
