@@ -11,6 +11,7 @@ ROOMS       ?=
 DATA        ?= sample
 TAMPER      ?=
 KFP_HOST    ?=
+SHARDS      ?= 1
 
 # Installed byte code makes every task start several times faster.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,8 +36,8 @@ $(READY): $(LOCK) images/locks/uv.txt
 	ln -sfn ../../pipelines .dev/kfp_custody/pipelines
 	touch $@
 
-demo: $(READY)  ## the reference pipeline on this machine; DATA=sample|ulb, TAMPER=dataset|masked|model|evidence|policy
-	$(BIN)/python scripts/demo.py --data $(DATA) $(if $(TAMPER),--tamper $(TAMPER))
+demo: $(READY)  ## the reference pipeline on this machine; DATA=sample|ulb, SHARDS=8, TAMPER=dataset|masked|model|evidence|policy
+	$(BIN)/python scripts/demo.py --data $(DATA) --shards $(SHARDS) $(if $(TAMPER),--tamper $(TAMPER))
 
 demo-stop: $(READY)  ## stop the model server that the demo left serving
 	$(BIN)/python scripts/demo.py --stop

@@ -42,7 +42,7 @@ class ContainerRun(demo.Run):
 
     def __init__(self, tamper: str, secrets: Path, data: Path) -> None:
         """Say what each stage may see: its own secrets, the trust file, and where it has to write."""
-        super().__init__(tamper)
+        super().__init__(tamper, shards=1)
         self.home = demo.DEMO
         self.told = self.home / "processes"
         shutil.rmtree(self.told, ignore_errors=True)

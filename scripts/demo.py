@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +60,7 @@ def main() -> int:
     training, current, parameters = make_input(arguments.data, arguments.tamper)
     if arguments.tamper == "policy":
         parameters["gate_policy"] = str(_edited_policy())
-    run = Run(arguments.tamper)
+    run = Run(arguments.tamper, arguments.shards)
     finished = run.execute(
         {
             "data_uri": str(training.path),
@@ -78,7 +79,7 @@ class Run:
 
     serving = "The model server keeps running; stop it with: make demo-stop"
 
-    def __init__(self, tamper: str) -> None:
+    def __init__(self, tamper: str, shards: int) -> None:
         """Start an empty run directory; earlier ones are removed."""
         self.root = DEMO / "run"
         shutil.rmtree(self.root, ignore_errors=True)
@@ -87,6 +88,10 @@ class Run:
         self.outputs: dict[str, dict[str, Path]] = {}
         self.values: dict[str, Any] = {}
         self.refusal = ""
+        self.shards = shards
+        # Who masks the training month, and how kfp.local names the task that masks the other one.
+        self.masking, self._present = ("mask_pii", "mask-pii-2") if shards == 1 else ("merge_shards", "mask-pii")
+        self._starting = threading.Lock()  # the shards of a loop run side by side
         self._line = "\r" if sys.__stdout__ and sys.__stdout__.isatty() else ""  # a terminal shows the seconds run
         self._tamper = {
             "masked": ("attest_dataset", self._flip_masked),
@@ -96,7 +101,7 @@ class Run:
 
     def execute(self, arguments: dict[str, str]) -> bool:
         """Run the pipeline through kfp.local; returns whether every task ended well."""
-        from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection
+        from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection_in_shards
         from kfp_custody.pipelines.platform import without_retries
 
         logging.disable(logging.WARNING)
@@ -108,7 +113,7 @@ class Run:
                 contextlib.redirect_stdout(chatter),
                 self.runner(),
             ):
-                without_retries(fraud_detection)(**arguments)
+                without_retries(fraud_detection_in_shards(self.shards))(**arguments)
         except RuntimeError:  # how kfp.local says that a task failed; the reason is in the task's log
             return False
         finally:
@@ -141,9 +146,11 @@ class Run:
         name = command[command.index("--function_to_execute") + 1]
         executor = json.loads(command[command.index("--executor_input") + 1])
         task = Path(executor["outputs"]["outputFile"]).parent.name  # mask-pii, mask-pii-2, in any order
-        stage = Stage(f"{name}_present" if task.endswith("-2") else name)
-        self.stages.append(stage)
-        log = self.root / "logs" / f"{len(self.stages)}-{stage.name}.log"
+        stage = Stage(f"{name}_present" if task == self._present else name)
+        with self._starting:
+            self.stages.append(stage)
+            label = f"{len(self.stages)}-{stage.name}"
+        log = self.root / "logs" / f"{label}.log"
         begun = time.monotonic()
         with log.open("w") as output, ThreadPoolExecutor(1) as pool:
             running = pool.submit(start, output)
@@ -152,13 +159,13 @@ class Run:
                     say(f"{self._line}  {stage.name:<22} {time.monotonic() - begun:>6.0f} s ", end="")
             code = running.result()
         stage.seconds = round(time.monotonic() - begun, 1)
-        self._ended(stage, executor, code, log)
+        self._ended(stage, label, executor, code, log)
         say(f"{self._line}  {stage.name:<22} {stage.seconds:>6.1f} s  {stage.verdict}")
         if self._tamper and self._tamper[0] == stage.name and code == 0:
             say(f"  !! somebody changed {self._tamper[1]()}")
         return code
 
-    def _ended(self, stage: Stage, executor: dict[str, Any], code: int, log: Path) -> None:
+    def _ended(self, stage: Stage, label: str, executor: dict[str, Any], code: int, log: Path) -> None:
         outputs = executor["outputs"]
         artifacts = {key: Path(value["artifacts"][0]["uri"]) for key, value in outputs.get("artifacts", {}).items()}
         self.outputs[stage.name] = artifacts
@@ -170,7 +177,7 @@ class Run:
         bundles = [found for path in artifacts.values() for found in sorted(path.glob("*.sigstore.json"))]
         bundles += [path / "model.sig" for path in artifacts.values() if (path / "model.sig").is_file()]
         for bundle in bundles:
-            kept = DEMO / "evidence" / f"{len(self.stages)}-{stage.name}"
+            kept = DEMO / "evidence" / label
             shutil.copytree(bundle.parent, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model"))
             stage.evidence.append(str((kept / bundle.name).relative_to(ROOT)))
         if code:
@@ -182,7 +189,7 @@ class Run:
         return str(json.loads(self.outputs["deploy_model"]["endpoint"].read_text())["url"])
 
     def _flip_masked(self) -> str:
-        return _flip(next(self.outputs["mask_pii"]["masked"].glob("*.parquet")))
+        return _flip(next(self.outputs[self.masking]["masked"].glob("*.parquet")))
 
     def _flip_model(self) -> str:
         tree = self.outputs["sign_model"]["signed"] / "model"
@@ -207,6 +214,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=("sample", "ulb"), default="sample")
     parser.add_argument("--tamper", choices=TAMPER, default="none")
+    parser.add_argument("--shards", type=int, default=1, help="mask the training month in so many shards")
     parser.add_argument("--stop", action="store_true", help="stop the model server that a demo left running")
     return parser.parse_args()
 
@@ -357,7 +365,7 @@ def conclude(run: Run, finished: bool) -> int:
         "evidence_dir": str((DEMO / "evidence").relative_to(ROOT)),
         "trust": str((DEMO / "trust.yaml").relative_to(ROOT)),
         "model_dir": _relative(run.outputs.get("sign_model", {}).get("signed")),
-        "dataset_dir": _relative(run.outputs.get("mask_pii", {}).get("masked")),
+        "dataset_dir": _relative(run.outputs.get(run.masking, {}).get("masked")),
         "refusal": run.refusal or None,
     }
     (DEMO / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
