@@ -55,7 +55,10 @@ NEEDS = {
 # and not often. An attempt that fails publishes nothing, so never do two attempts both leave evidence.
 RETRIES = {
     "mask_pii": 2,  # the same input, policy and key give the same bytes
+    "mask_shard": 2,
+    "merge_shards": 2,
     "attest_dataset": 2,  # a remote that has an object already takes it once more without a change
+    "attest_shard": 2,
     "train_model": 1,  # the same seed gives the same model; costs hours, and leaves another run in MLflow
     "sign_model": 2,  # the bytes stay; keyless, one more entry in a public log
     "check_drift": 2,  # reads, and signs what it read

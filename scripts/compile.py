@@ -54,7 +54,8 @@ def generated() -> dict[Path, str]:
         for function in (name for name, home in CATALOG.items() if home == room):
             target = find(function)
             files[folder / (f"{function}.yaml" if specs else "component.yaml")] = compiled(target, Wishes()).text()
-            files[folder / (f"{function}.elyra.yaml" if specs else "elyra.yaml")] = elyra_text(target, Wishes())
+            if target.stands_alone:
+                files[folder / (f"{function}.elyra.yaml" if specs else "elyra.yaml")] = elyra_text(target, Wishes())
             specs.append(spec_tables(function, target.item.component_spec))
             catalogue.append(catalogue_row(function, room, target.item.component_spec))
         files[folder / "README.md"] = with_block(folder / "README.md", "spec", "\n\n".join(specs))
@@ -99,7 +100,7 @@ def spec_tables(function: str, spec: Any) -> str:
 def catalogue_row(function: str, room: str, spec: Any) -> tuple[str, str, str, str]:
     """Return one row of the component table: the artifacts on both sides and the first sentence."""
     takes, gives = (
-        ", ".join(dict.fromkeys(kind(item.type) for item in (side or {}).values() if "@" in str(item.type)))
+        ", ".join(dict.fromkeys(kind(item) for item in (side or {}).values() if "@" in str(item.type)))
         for side in (spec.inputs, spec.outputs)
     )
     sentence, _, _ = " ".join((spec.description or "").split()).partition(". ")

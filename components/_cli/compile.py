@@ -86,9 +86,9 @@ def compile_(
         if verified:
             wishes = replace(wishes, verified=stamp(verified))
         targets = [find(name) for name in names or shipped_names()]
-        if not names:
+        if not names and form is not Format.IR:
             targets = [
-                target for target in targets if form is Format.IR or target.is_pipeline == (form is Format.GITOPS)
+                target for target in targets if (target.is_pipeline if form is Format.GITOPS else target.stands_alone)
             ]
         for path in write_new(out, FORMATS[form.value](targets, wishes)):
             typer.echo(path)

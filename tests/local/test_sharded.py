@@ -15,6 +15,8 @@ from kfp_custody.components._shared.shards import require_whole
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
 
+ATTESTED = "attest-shard/attestation/attest-shard.sigstore.json"
+
 
 @pytest.fixture(scope="package", params=[2, 8])
 def count(request: pytest.FixtureRequest) -> int:
@@ -45,7 +47,7 @@ def test_a_run_in_shards_is_admitted_and_served(sharded: LocalRun, count: int) -
 
 
 def test_the_dataset_is_the_one_of_the_run_without_shards(
-    platform: Platform, admitted: LocalRun, sharded: LocalRun, count: int
+    platform: Platform, admitted: LocalRun, sharded: LocalRun
 ) -> None:
     whole, merged = admitted.tasks["mask-pii"], sharded.tasks["merge-shards"]
     assert list_tree(merged / "masked").sha256 == list_tree(whole / "masked").sha256
@@ -89,19 +91,33 @@ def test_the_auditor_accepts_it_and_sees_every_shard(platform: Platform, sharded
     assert "<- shards" in drawn.stdout
 
 
-def test_a_shard_that_was_taken_away_is_missed(
-    platform: Platform, sharded: LocalRun, count: int, tmp_path: Path
+@pytest.mark.parametrize(
+    ("change", "codes", "check"),
+    [
+        ("taken away", {"CUS-E211"}, "evidence:masking.attest-shard-0"),
+        ("signed by nobody", {"CUS-E211", "CUS-E281"}, "evidence:masking.attest-shard-0"),
+        ("another byte", {"CUS-E215"}, "bytes:mask-shard-0=masking"),
+    ],
+)
+def test_the_auditor_refuses_a_changed_shard(
+    platform: Platform, sharded: LocalRun, tmp_path: Path, change: str, codes: set[str], check: str
 ) -> None:
     copy = shutil.copytree(run_folder(sharded), tmp_path / "run")
-    shutil.rmtree(next(copy.glob("for-loop-*-iteration-0")) / "attest-shard")
-    done = ask(platform, "verify", copy)
+    shard = next(copy.glob("for-loop-*-iteration-0"))
+    if change == "taken away":
+        shutil.rmtree(shard / "attest-shard")
+    else:
+        path = shard / ("mask-shard/masked/data.parquet" if change == "another byte" else ATTESTED)
+        path.write_bytes(path.read_bytes() + b" ")
+    done = ask(platform, "verify", copy, "--json")
     assert done.exit_code == 1
-    assert "CUS-E211" in done.stderr
-    assert "attest-shard-0" in done.stderr
+    refused = {entry["id"]: entry["code"] for entry in json.loads(done.stdout)["checks"] if entry["code"]}
+    assert check in refused
+    assert codes <= set(refused.values()) <= codes | {"CUS-E311"}
 
 
 def test_a_shard_that_no_masking_names_is_refused(
-    platform: Platform, sharded: LocalRun, admitted: LocalRun, count: int, tmp_path: Path
+    platform: Platform, sharded: LocalRun, admitted: LocalRun, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(run_folder(admitted), tmp_path / "run")
     shutil.copytree(next(run_folder(sharded).glob("for-loop-*-iteration-0")), copy / "for-loop")

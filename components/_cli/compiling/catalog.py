@@ -110,10 +110,10 @@ def _isort(name: str) -> tuple[bool, str]:
     return not name.isupper(), name
 
 
-def _shown(type_name: Any) -> str:
+def _shown(item: Any) -> str:
     """Return the type of an artifact as component.py has it, or of a parameter."""
-    name = kind(type_name)
-    return "Artifact" if "@" in str(type_name) and name not in _KFP_TYPES else name
+    name = kind(item)
+    return "Artifact" if "@" in str(item.type) and name not in _KFP_TYPES else name
 
 
 def _readme(target: Target, about: Entry, verified: str, owners: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ def as_ir(targets: Sequence[Target], wishes: Wishes) -> Files:
 
 def as_elyra(targets: Sequence[Target], wishes: Wishes) -> Files:
     """Return `<function>.elyra.yaml` for each component."""
-    _only(targets, "elyra", "component of ours", [target for target in targets if target.room])
+    _only(targets, "elyra", "component that stands alone", [target for target in targets if target.stands_alone])
     return _together((f"{target.name}.elyra.yaml", elyra_text(target, wishes)) for target in targets)
 
 
@@ -69,7 +69,7 @@ def as_catalog(targets: Sequence[Target], wishes: Wishes) -> Files:
     """Return the entry of each component in the Kubeflow catalog."""
     from kfp_custody.components._cli.compiling.catalog import entry_files
 
-    _only(targets, "catalog", "component of ours", [target for target in targets if target.room])
+    _only(targets, "catalog", "component that stands alone", [target for target in targets if target.stands_alone])
     return _together(
         pair
         for target in targets

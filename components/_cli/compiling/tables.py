@@ -10,18 +10,17 @@ def interface_tables(spec: Any, types: Callable[[Any], str] | None = None) -> st
     `types` says how a type is shown, as a reader knows it (`kind`) when left out.
     """
     show = types or kind
-    inputs = [
-        (f"`{name}`", show(item.type), default(item), item.description) for name, item in (spec.inputs or {}).items()
-    ]
-    outputs = [(f"`{name}`", show(item.type), item.description) for name, item in (spec.outputs or {}).items()]
+    inputs = [(f"`{name}`", show(item), default(item), item.description) for name, item in (spec.inputs or {}).items()]
+    outputs = [(f"`{name}`", show(item), item.description) for name, item in (spec.outputs or {}).items()]
     parts = [table(("input", "type", "default", "description"), inputs)]
     parts += [table(("output", "type", "description"), outputs)] if outputs else []
     return "\n\n".join(parts)
 
 
-def kind(type_name: Any) -> str:
-    """Return the name of a type as a reader knows it: system.MaskedDataset@0.0.1 is MaskedDataset."""
-    return str(type_name).rpartition("@")[0].rpartition(".")[2] or str(type_name)
+def kind(item: Any) -> str:
+    """Return the type of an input or output as a reader knows it: system.MaskedDataset@0.0.1 is MaskedDataset."""
+    name = str(item.type).rpartition("@")[0].rpartition(".")[2] or str(item.type)
+    return f"list of {name}" if item.is_artifact_list else name
 
 
 def default(item: Any) -> str:

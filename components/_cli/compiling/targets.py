@@ -20,6 +20,8 @@ _FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError),
     *(SyntaxError, SystemExit, TypeError, ValueError),
 )
+# A dataset in shards: what runs in the loop, and what gathers its lists.
+_IN_A_LOOP = ("mask_shard", "attest_shard", "merge_shards")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Target:
     item: Any
     room: str = ""
     shipped: bool = True
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it is a component of ours that is of use outside of a loop, which only KFP's own DSL can draw."""
+        return bool(self.room) and self.name not in _IN_A_LOOP
 
     @property
     def is_pipeline(self) -> bool:
