@@ -4,6 +4,7 @@ The statements of mask_pii, train_model and check_drift are made with the shared
 and signing are the real stages.
 """
 
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,19 +122,27 @@ class Site:
         """The trust file, read."""
         return load_trust(self.trust_path)
 
-    def chain(self, name: str = "release", run_id: str = RUN, **numbers: Mapping[str, float]) -> Chain:
+    def chain(
+        self, name: str = "release", run_id: str = RUN, merged: Path | None = None, **numbers: Mapping[str, float]
+    ) -> Chain:
         """Leave a whole chain below `<root>/<name>`; its bytes depend on the name.
 
         Args:
             name: Name of the release.
             run_id: The run that all of it belongs to.
+            merged: Where merge_shards left `masked` and `evidence`, to be used as the dataset and its masking.
             numbers: `training` and `drift`: metrics instead of the usual ones; `coverage` of both maskings.
         """
         root, tag, settings = self.root / name, name.encode(), self.settings
         coverage = numbers.get("coverage", COVERAGE)
-        dataset = write_tree(root / "dataset", {"data.parquet": b"rows " + tag, "part/more.parquet": b"more " + tag})
+        if merged:
+            dataset = shutil.copytree(merged / "masked", root / "dataset")
+            masking = shutil.copytree(merged / "evidence", root / "masking")
+        else:
+            files = {"data.parquet": b"rows " + tag, "part/more.parquet": b"more " + tag}
+            dataset = write_tree(root / "dataset", files)
+            masking = write_masking(root / "masking", dataset, self.signer, run_id, coverage=coverage)
         current = write_tree(root / "current", {"data.parquet": b"next month " + tag})
-        masking = write_masking(root / "masking", dataset, self.signer, run_id, coverage=coverage)
         attest(dataset, masking, root / "attestation", run_id, settings)
         trained = write_tree(root / "trained", {"model.ubj": b"weights " + tag, "signature.json": b"{}"})
         attestation_sha256 = sha256_file(root / "attestation" / f"{ATTESTATION.name}.sigstore.json")

@@ -9,8 +9,8 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -131,9 +131,8 @@ def _require_alike(whole: Sequence[ShardEvidence], reports: Sequence[MaskingRepo
     """Refuse shards whose columns differ: of one dataset and policy they do so only when the software did."""
     first = [replace(column, nulls=0) for column in reports[0].columns]
     for piece, report in zip(whole, reports, strict=True):
-        if [replace(column, nulls=0) for column in report.columns] != first or set(report.texts) != set(
-            reports[0].texts
-        ):
+        columns = [replace(column, nulls=0) for column in report.columns]
+        if columns != first or report.texts.keys() != reports[0].texts.keys():
             raise _unfit(piece.masking, f"{piece.shard} has other columns than {whole[0].shard}", codes.SHARD_ORIGIN)
 
 
@@ -166,14 +165,16 @@ def _matched(whole: Sequence[ShardEvidence], shards: Sequence[Path]) -> list[tup
 
 def _write(target: Path, whole: Sequence[ShardEvidence], trees: Sequence[tuple[Path, Listing]]) -> None:
     """Write the rows of all shards, in order, as masking the whole would have written them."""
-    tables = _tables(whole, trees, target.parent)
-    first = next(tables)
-    with ParquetSink(target, first.schema) as sink:
-        for table in chain((first,), tables):
-            sink.write(table)
+    with closing(_tables(whole, trees, target.parent)) as tables:
+        first = next(tables)
+        with ParquetSink(target, first.schema) as sink:
+            for table in chain((first,), tables):
+                sink.write(table)
 
 
-def _tables(whole: Sequence[ShardEvidence], trees: Sequence[tuple[Path, Listing]], folder: Path) -> Iterator[pa.Table]:
+def _tables(
+    whole: Sequence[ShardEvidence], trees: Sequence[tuple[Path, Listing]], folder: Path
+) -> Generator[pa.Table, None, None]:
     """Yield the rows of all shards in bounded pieces."""
     schema = None
     for piece, (path, listing) in zip(whole, trees, strict=True):

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from securesystemslib.signer import Signer
 
@@ -15,12 +17,13 @@ from genuine_shards import POLICY, Sharding, accounts
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.errors import CustodyError
-from kfp_custody.components._shared.evidence import ATTESTATION, MASKING, SHARD_MASKING
+from kfp_custody.components._shared.evidence import ATTESTATION, MASKING, SHARD_MASKING, write_evidence
 from kfp_custody.components._shared.kinds import KINDS
 from kfp_custody.components._shared.shards import Shard
 from kfp_custody.components._shared.verification import read_evidence
 from kfp_custody.components.data_attestation.attestation import attest
 from kfp_custody.components.pii_masking import merging
+from kfp_custody.components.pii_masking.reporting import read_report
 
 COUNT = 3
 
@@ -250,6 +253,35 @@ def test_a_statement_that_says_other_than_its_report(sharding: Sharding, places:
 
     edit_statement(bundle_of(places[1] / "evidence"), sharding.site.signer, more_findings)
     assert refused(sharding, places).code == codes.VALUE
+
+
+@pytest.mark.parametrize(
+    ("instead", "code"),
+    [
+        (None, codes.INPUT),
+        (lambda table: table.slice(1), codes.SHARD_ROWS),
+        (lambda table: table.drop_columns(["amount"]), codes.INPUT),
+    ],
+    ids=["no Parquet", "fewer rows", "other columns"],
+)
+def test_a_masking_signer_whose_file_is_not_what_it_says(
+    sharding: Sharding, places: list[Path], instead: Callable[[pa.Table], pa.Table] | None, code: str
+) -> None:
+    """Its digest, its report and its attestation are right; only the file is something else."""
+    place, path = places[1], places[1] / "masked" / "data.parquet"
+    if instead is None:
+        path.write_bytes(b"PAR1 and nothing else")
+    else:
+        pq.write_table(instead(pq.read_table(path)), path, store_schema=False)
+    subject = list_tree(path.parent)
+    report = replace(read_report((place / "evidence/report.json").read_bytes()), masked_sha256=subject.sha256)
+    more = [Shard(1, COUNT, 30).resource()]
+    statement = report.statement(SHARD_MASKING, subject, RUN, merging.CHECKS, more)
+    for output in ("evidence", "attestation"):
+        shutil.rmtree(place / output)
+    write_evidence(place / "evidence", statement, sharding.site.signer, subject, report.json())
+    sharding.attest(place)
+    assert refused(sharding, places).code == code
 
 
 def test_two_shards_with_their_numbers_exchanged(sharding: Sharding, places: list[Path]) -> None:

@@ -50,9 +50,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def build(site: Site, name: str = "release", run_id: str = RUN, **numbers: Any) -> Path:
+def build(site: Site, name: str = "release", run_id: str = RUN, **options: Any) -> Path:
     """Leave a chain with the gate's decision below `<site>/<name>`."""
-    chain = site.chain(name, run_id=run_id, **numbers)
+    chain = site.chain(name, run_id=run_id, **options)
     _, decision, _ = site.gate(chain, run_id=run_id)
     shutil.move(decision, site.root / name / "decision")
     return site.root / name

@@ -102,6 +102,13 @@ def test_row_groups_do_not_follow_the_shards(sharding: Sharding, rows: int) -> N
     assert groups.num_row_groups == -(-rows // ROW_GROUP)
 
 
+def test_shards_with_the_same_bytes_are_told_apart(sharding: Sharding) -> None:
+    table = pa.table({"a": ["same"] * 12})
+    same(sharding, 3, data=sharding.table("equal", table), policy=keeping(sharding, table))
+    digests = {list_tree(sharding.root / f"shard-{number}/masked").sha256 for number in range(3)}
+    assert len(digests) == 1
+
+
 def test_every_type_survives_the_way_through_a_shard(sharding: Sharding) -> None:
     moment = dt.datetime(2026, 9, 1, 12, 30, 15)  # noqa: DTZ001  (types without a zone are meant)
     decimals = [decimal.Decimal("1.50"), None, decimal.Decimal("-2.25")]
