@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 from securesystemslib.signer import Signer
 
 from genuine_chain import RUN, Site
-from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components.data_attestation.shard_attestation import attest_shard
 from kfp_custody.components.pii_masking.masking import MaskingResult, mask_dataset
 from kfp_custody.components.pii_masking.merging import merge_shards
@@ -104,15 +103,13 @@ class Sharding:
         """Mask and attest all shards."""
         return [self.shard(self.root / f"shard-{number}", (number, count), **other) for number in range(count)]
 
-    def merge(
-        self, places: Sequence[Path], count: int, name: str = "merged", settings: Settings | None = None
-    ) -> tuple[MaskingResult, Path]:
+    def merge(self, places: Sequence[Path], count: int, run_id: str = RUN) -> tuple[MaskingResult, Path]:
         """Merge the shards below some places, each list in an order of its own."""
         masked, maskings, attestations = (
             [path for path in (place / output for place in places) if path.exists()]
             for output in ("masked", "evidence", "attestation")
         )
-        made = self.root / name
+        made = self.root / "merged"
         done = merge_shards(
             masked[::-1],
             maskings[1:] + maskings[:1],
@@ -120,9 +117,9 @@ class Sharding:
             made / "masked",
             made / "evidence",
             made / "report",
-            RUN,
+            run_id,
             count,
             self.site.signer,
-            settings or self.settings,
+            self.settings,
         )
         return done, made

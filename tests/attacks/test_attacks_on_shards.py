@@ -38,10 +38,10 @@ def places(sharding: Sharding) -> list[Path]:
     return sharding.shards(COUNT)
 
 
-def refused(sharding: Sharding, places: list[Path], count: int = COUNT, **options: Any) -> CustodyError:
+def refused(sharding: Sharding, places: list[Path], count: int = COUNT) -> CustodyError:
     """Merge, demand a refusal, and that nothing was published."""
     with pytest.raises(CustodyError) as caught:
-        sharding.merge(places, count, **options)
+        sharding.merge(places, count)
     made = sharding.root / "merged"
     assert not made.exists() or not [*made.iterdir()]
     return caught.value

@@ -21,6 +21,7 @@ import yaml
 from securesystemslib.signer import Signer
 
 from genuine_chain import TRAINED, Site
+from genuine_shards import Sharding
 from kfp_custody.components._shared.digests import list_tree, sha256_bytes, sha256_file
 from kfp_custody.components._shared.evidence import DECISION, DEPLOYMENT, now, resource, test_result, write_evidence
 from kfp_custody.components._shared.images import VERSION
@@ -67,6 +68,7 @@ class Corpus:
             self._run("key")
             self._run("refused", training=TRAINED | {"average_precision": 0.31})
             self._run("stock-model-signature", stock=True)
+            self._run("in-shards", shards=2)
             self._go_keyless(sigstore)
             self._run("keyless")
         manifest = {"version": VERSION, "at": now().isoformat(), "policy": f"{POLICY}.yaml", "runs": self.verdicts}
@@ -115,10 +117,10 @@ class Corpus:
         self.site.signer = load_signer(uri)
         self.site.environment |= {"CUSTODY_SIGNER": uri, "CUSTODY_SIGNER_POLICY_GATE": uri}
 
-    def _run(self, name: str, *, stock: bool = False, **numbers: Mapping[str, float]) -> None:
+    def _run(self, name: str, *, stock: bool = False, shards: int = 0, **numbers: Mapping[str, float]) -> None:
         """Leave one run: its artifacts, its evidence, the gate's decision and, when it passed, the deployment's."""
         run_id, root = f"corpus-{VERSION}-{name}", self.site.root / name
-        chain = self.site.chain(name, run_id, **numbers)
+        chain = self.site.chain(name, run_id, self._merged(root, run_id, shards) if shards else None, **numbers)
         if stock:
             _sign_with_the_stock_tool(chain.model, self.site.root / "keys" / "pipeline.pem")
         done = enforce(
@@ -134,6 +136,15 @@ class Corpus:
         if done.verdict == "PASSED":
             self._deploy(root, run_id, done.policy_sha256)
         shutil.copytree(root, self.folder / name, ignore=shutil.ignore_patterns("trained"))
+
+    def _merged(self, root: Path, run_id: str, count: int) -> Path:
+        """Mask a dataset in shards, leave them with the run, and return where they were merged."""
+        sharding = Sharding(self.site)
+        places = sharding.shards(count, run_id=run_id)
+        _, merged = sharding.merge(places, count, run_id)
+        for place in places:
+            shutil.copytree(place, root / place.name)
+        return merged
 
     def _deploy(self, root: Path, run_id: str, policy: str) -> None:
         """Write the evidence that deploy_model leaves."""
