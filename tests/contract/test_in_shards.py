@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import json_format
 from kfp import compiler, dsl
 from kfp.dsl.types.type_utils import InconsistentTypeException
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 from genuine_chain import RUN, Site
 from genuine_shards import Sharding
@@ -20,11 +22,13 @@ from kfp_custody.components._shared.verification import read_evidence, require_s
 from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection, fraud_detection_in_shards
 
 
-def compiled(pipeline: Any, tmp_path: Path) -> dict[str, Any]:
+def compiled(pipeline: Any, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the pipeline and its Kubernetes part; ParseDict refuses what the published schema does not know."""
     target = tmp_path / "pipeline.yaml"
     compiler.Compiler().compile(pipeline, str(target))
-    spec: dict[str, Any] = next(yaml.safe_load_all(target.read_text()))
-    return spec
+    spec, platform = yaml.safe_load_all(target.read_text())
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
 def test_the_components_mask_attest_and_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +61,8 @@ def test_the_components_mask_attest_and_merge(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_pipeline_fans_out_and_gathers(tmp_path: Path) -> None:
-    plain, spec = compiled(fraud_detection, tmp_path), compiled(fraud_detection_in_shards(8), tmp_path)
+    plain, _ = compiled(fraud_detection, tmp_path)
+    spec, on_cluster = compiled(fraud_detection_in_shards(8), tmp_path)
     assert spec["root"]["inputDefinitions"] == plain["root"]["inputDefinitions"]
     tasks = spec["root"]["dag"]["tasks"]
     (loop,) = (task for task in tasks.values() if "parameterIterator" in task)
@@ -71,6 +76,8 @@ def test_the_pipeline_fans_out_and_gathers(tmp_path: Path) -> None:
     assert not [name for name, task in (tasks | inner).items() if task.get("cachingOptions", {}).get("enableCache")]
     dataset = tasks["train-model"]["inputs"]["artifacts"]["dataset"]["taskOutputArtifact"]
     assert dataset == {"outputArtifactKey": "masked", "producerTask": "merge-shards"}
+    assert on_cluster["exec-mask-shard"] == on_cluster["exec-mask-pii"]
+    assert {"exec-attest-shard", "exec-merge-shards"} < set(on_cluster)
 
 
 def test_one_shard_is_the_plain_pipeline(tmp_path: Path) -> None:
