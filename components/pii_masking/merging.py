@@ -2,7 +2,7 @@
 
 What comes out is byte for byte what masking the whole dataset would have made, and its evidence says the same, with the
 evidence of the shards by digest beside it. The bytes that are merged are those that were verified: each shard is copied
-into a file without a name, which nobody else can open, and hashed in the same reading.
+into a file without a name, which no path leads to, and hashed in the same reading.
 """
 
 import hashlib
