@@ -38,6 +38,12 @@ def compile_(
             "catalog: entries for kubeflow/pipelines-components.",
         ),
     ] = Format.IR,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            "--shards", metavar="N", help="Mask the training month in N shards side by side (fraud_detection alone)."
+        ),
+    ] = None,
     literals: Annotated[
         bool,
         typer.Option(
@@ -74,6 +80,8 @@ def compile_(
         raise typer.BadParameter("the catalog needs an owner", param_hint="--owner")
     if form is not Format.CATALOG and (owner or verified):
         raise typer.BadParameter("it is for --format catalog", param_hint="--owner" if owner else "--verified")
+    if shards is not None and not names:
+        raise typer.BadParameter("name the pipeline that it is for", param_hint="--shards")
     if literals and form not in (Format.IR, Format.GITOPS):
         raise typer.BadParameter(f"the format {form} has no literals", param_hint="--literals")
     with refusals():
@@ -85,7 +93,7 @@ def compile_(
         wishes = Wishes(images=site_images(image_prefix, pins), literals=literals, owners=tuple(owner or ()))
         if verified:
             wishes = replace(wishes, verified=stamp(verified))
-        targets = [find(name) for name in names or shipped_names()]
+        targets = [find(name, shards) for name in names or shipped_names()]
         if not names and form is not Format.IR:
             targets = [
                 target for target in targets if (target.is_pipeline if form is Format.GITOPS else target.stands_alone)

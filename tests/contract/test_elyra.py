@@ -88,9 +88,10 @@ def by_way(document: dict[str, Any]) -> dict[str, set[str]]:
     return ways
 
 
-def test_there_is_a_file_for_every_component() -> None:
-    assert {read(path)["name"] for path in FILES} == set(CATALOG)
-    assert len(FILES) == len(CATALOG)
+def test_there_is_a_file_for_every_component_that_stands_alone() -> None:
+    alone = set(CATALOG) - {"mask_shard", "attest_shard", "merge_shards"}  # Elyra draws no loop
+    assert {read(path)["name"] for path in FILES} == alone
+    assert len(FILES) == len(alone)
 
 
 @pytest.mark.parametrize("path", FILES, ids=named)

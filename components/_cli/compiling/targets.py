@@ -53,12 +53,18 @@ def shipped_names() -> tuple[str, ...]:
     return (*CATALOG, *sorted(module.name for module in pkgutil.iter_modules(home.__path__) if module.ispkg))
 
 
-def find(name: str) -> Target:
+def find(name: str, shards: int | None = None) -> Target:
     """Return what a name on the command line means: `mask_pii`, `fraud_detection`, `my.py:my_pipeline` or `my.py`.
 
+    Args:
+        name: The name.
+        shards: Into how many a pipeline that can be sharded is; None leaves it whole.
+
     Raises:
-        Misconfigured: there is nothing of this name, or the file cannot be used.
+        Misconfigured: there is nothing of this name, it cannot be sharded so, or the file cannot be used.
     """
+    if shards is not None:
+        return _in_shards(name, shards)
     path, _, function = name.partition(":")
     if path.endswith(".py"):
         return _of_file(Path(path), function)
@@ -74,6 +80,22 @@ def find(name: str) -> Target:
         remedy="Give one of these names, or FILE.py:function of your own.",
         code=codes.COMPILE_NAME,
     )
+
+
+def _in_shards(name: str, shards: int) -> Target:
+    """Return a pipeline whose module has a factory for it."""
+    factory = None
+    if name in shipped_names() and name not in CATALOG:
+        module = importlib.import_module(f"kfp_custody.pipelines.{name}.pipeline")
+        factory = getattr(module, f"{name}_in_shards", None)
+    if factory is None:
+        raise Misconfigured(
+            "This cannot be compiled in shards.",
+            evidence=f"{name!r} is no pipeline of ours that masks in shards",
+            remedy="Leave --shards out, or name fraud_detection.",
+            code=codes.COMPILE_NAME,
+        )
+    return Target(f"{name}_in_{shards}_shards", factory(shards))
 
 
 def _of_file(path: Path, function: str) -> Target:
