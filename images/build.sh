@@ -19,7 +19,7 @@ case $1 in
   libraries)
     python3 -m venv --without-pip "$VIRTUAL_ENV"
     # A library that comes as source is built with the locked setuptools, not with what an index has today.
-    sed -n '/^setuptools==/,/^    #/p' /build/locks/build.txt > /build/setuptools.txt
+    awk '/^setuptools==/ {on = 1} on {print} on && !/\\$/ {exit}' /build/locks/build.txt > /build/setuptools.txt
     install --require-hashes -r /build/setuptools.txt
     install --require-hashes --no-build-isolation -r "/build/locks/$2.txt"
     [ -z "$3" ] || install --require-hashes -r "/build/locks/with-$3.txt"

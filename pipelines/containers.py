@@ -204,7 +204,7 @@ def engine_refusal(said: str, image: str = "") -> Misconfigured | ServiceUnreach
     line = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it said nothing")[-300:]
     evidence = f"{image}: {line}" if image else line
     lower = said.lower()
-    if "permission denied" in lower and "sock" in lower:
+    if "permission denied" in lower and ("sock" in lower or "connection aborted" in lower):
         return Misconfigured(
             "The container engine's socket may not be used by this user.",
             evidence=evidence,
@@ -225,7 +225,7 @@ def engine_refusal(said: str, image: str = "") -> Misconfigured | ServiceUnreach
             remedy="Build or pull it for this machine's architecture.",
             code=codes.IMAGE_ARCHITECTURE,
         )
-    if any(word in lower for word in ("no such image", "not found", "pull access denied", "failed to resolve")):
+    if any(word in lower for word in ("no such image", "not found", "pull access denied", "/manifests/")):
         return Misconfigured(
             "An image is not here and could not be pulled.",
             evidence=evidence,

@@ -15,7 +15,14 @@ BASE = os.environ.get("CUSTODY_BASE_IMAGE", "python:3.11-slim")
 
 def build(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run scripts/build_images.py with the network of the machine, as `make containers` does."""
-    command = [sys.executable, str(ROOT / "scripts/build_images.py"), "--network=host", *arguments]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/build_images.py"),
+        "--network=host",
+        "--base-image",
+        BASE,
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
 
 

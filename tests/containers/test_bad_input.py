@@ -164,7 +164,7 @@ def test_building_with_a_lock_that_was_changed(engine: Any, tmp_path: Path) -> N
     lock = copy / "images/locks/kfp.txt"
     lock.write_text(re.sub("sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", lock.read_text()))
     command = [sys.executable, str(copy / "scripts/build_images.py"), "artifact-signing"]
-    command += ["--network=host", "--prefix=localhost/changed"]
+    command += ["--network=host", "--base-image", BASE, "--prefix=localhost/changed"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"[{codes.BUILD}]" in done.stderr
@@ -176,7 +176,7 @@ def small_engine(tmp_path: Path) -> Iterator[str]:
     """A second engine whose disk has room for the base image and little more."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=420m", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800m", "tmpfs", str(disk)], check=True)
     address = f"unix://{tmp_path}/small.sock"
     command = ["dockerd", "--data-root", str(disk / "data"), "--exec-root", str(tmp_path / "exec"), "-H", address]
     command += ["--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false", "--storage-driver=overlay2"]
