@@ -10,7 +10,7 @@ where KFP's own runner takes it for a success.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -174,7 +174,8 @@ def run_locked_down(
         raise engine_refusal(str(error), image) from error
     finally:
         if container is not None:
-            container.remove(force=True)
+            with suppress(docker.errors.NotFound):  # somebody removed it, which is no success, as was seen above
+                container.remove(force=True)
 
 
 def require_image(client: Any, image: str) -> None:

@@ -126,15 +126,15 @@ class Run:
         from kfp import local
         from kfp.local import subprocess_task_handler
 
-        def run(command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        def run(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
             environment = {**os.environ, **(env_vars or {})}
 
             def start(log: IO[str]) -> int:
                 return subprocess.run(
-                    command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
+                    full_command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
                 ).returncode
 
-            return self.task(command, start)
+            return self.task(full_command, start)
 
         # The one seam of kfp.local where a task starts and ends: progress, times and the attacker's moment.
         subprocess_task_handler.run_local_subprocess = run

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from building import ROOT
 
+from forging import payload_of
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.images import image
@@ -77,6 +78,9 @@ def test_the_evidence_has_the_form_of_a_run_without_containers(summary: Mapping[
     plain = json.loads((ROOT / "build/demo/summary.json").read_text())
     assert plain["verdict"] == "PASSED"
     assert [forms(stage) for stage in ordered(summary)] == [forms(stage) for stage in ordered(plain)]
+    masked = [stage for one in (summary, plain) for stage in ordered(one) if stage["name"].startswith("mask_pii")]
+    subjects = [payload_of(json.loads((ROOT / stage["evidence"][0]).read_text()))["subject"] for stage in masked]
+    assert subjects[:2] == subjects[2:]
 
 
 def ordered(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -84,8 +88,6 @@ def ordered(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def forms(stage: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    from forging import payload_of
-
     found: list[Any] = []
     for path in stage["evidence"]:
         document = json.loads((ROOT / path).read_text())

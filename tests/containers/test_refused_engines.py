@@ -173,12 +173,16 @@ def test_building_with_a_lock_that_was_changed(engine: Any, tmp_path: Path) -> N
 
 @pytest.fixture
 def small_engine(tmp_path: Path) -> Iterator[str]:
-    """A second engine whose disk has room for the base image and little more."""
+    """A second engine whose disk has room for the base image and little more.
+
+    In a network of its own: without that it would take away the bridge of the engine that runs.
+    """
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800m", "tmpfs", str(disk)], check=True)
     address = f"unix://{tmp_path}/small.sock"
-    command = ["dockerd", "--data-root", str(disk / "data"), "--exec-root", str(tmp_path / "exec"), "-H", address]
+    command = ["unshare", "--net", "dockerd", "-H", address, "--data-root", str(disk / "data")]
+    command += ["--exec-root", str(tmp_path / "exec")]
     command += ["--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false", "--storage-driver=overlay2"]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -198,6 +202,8 @@ def test_a_disk_that_is_full_while_building(engine: Any, small_engine: str, tmp_
     environment = {**os.environ, "DOCKER_HOST": small_engine}
     subprocess.run(["docker", "load", "-q"], stdin=archive.stdout, env=environment, check=True, capture_output=True)
     archive.wait(30)
+    room = shutil.disk_usage(tmp_path / "disk").free - (4 << 20)
+    (tmp_path / "disk/filled").write_bytes(bytes(room))
     said = refused_build("model-training", DOCKER_HOST=small_engine)
     assert f"[{codes.DISK_FULL}]" in said
     assert "docker builder prune" in said
