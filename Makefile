@@ -67,12 +67,10 @@ images: $(READY)  ## build the images, all or ROOMS="pii-masking serving"; BASE_
 	$(BIN)/python scripts/build_images.py $(ROOMS) --base-image "$(BASE_IMAGE)" --network host
 
 # Needs a running container engine. The demo's evidence is what the containers' evidence is compared with.
-containers: export CUSTODY_BASE_IMAGE = $(BASE_IMAGE)
 containers: images build/demo/summary.json  ## build the images, run the reference pipeline in them, test both
 	$(BIN)/python scripts/containers.py
 	$(BIN)/pytest -q -m containers tests/containers
 
-bench-images: export CUSTODY_BASE_IMAGE = $(BASE_IMAGE)
 bench-images: $(READY)  ## sizes of the images beside the same stages installed the plain way; needs `make images`
 	$(BIN)/python benchmarks/image_sizes.py
 

@@ -6,7 +6,6 @@ Both sizes are the engine's. Needs a running engine and `make images`.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,9 +16,8 @@ from _table import ROOT, Result, publish
 
 from kfp_custody.components import CATALOG
 from kfp_custody.components._shared.images import VERSION, image
-from kfp_custody.pipelines.containers import connect
+from kfp_custody.pipelines.containers import base_of, connect
 
-BASE = os.environ.get("CUSTODY_BASE_IMAGE", "python:3.11-slim")
 SUMMARY = ROOT / "build" / "containers" / "summary.json"
 SIGNERS = "vault,keyless"
 
@@ -41,7 +39,7 @@ def main() -> int:
         (context / "versions.txt").write_text("\n".join(versions))
         for room in dict.fromkeys((*CATALOG.values(), "serving")):
             extra, name = room.replace("_", "-"), f"localhost/plain-{room.replace('_', '-')}"
-            (context / "Dockerfile").write_text(plain(extra))
+            (context / "Dockerfile").write_text(plain(extra, base_of(client, image(room))))
             command = [builder, "build", "--network=host", "-t", name]
             for key, path in MOUNTS.items():
                 command += ["--secret", f"id={key},src={path}"] if path and Path(path).is_file() else []
@@ -56,13 +54,13 @@ def main() -> int:
     return 0 if publish("image_sizes", results) else 1
 
 
-def plain(extra: str) -> str:
+def plain(extra: str, base: str) -> str:
     """Return the Dockerfile of a stage as anybody would write it."""
     index = "; ".join(
         f"[ ! -s /run/secrets/{name} ] || export {variable}=/run/secrets/{name}"
         for name, variable in (("ca", "PIP_CERT"), ("pip", "PIP_CONFIG_FILE"))
     )
-    return f"""FROM {BASE}
+    return f"""FROM {base}
 COPY kfp_custody-{VERSION}-py3-none-any.whl versions.txt /tmp/
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip {index}; python3 -m venv /opt/stage && \\
     /opt/stage/bin/pip install --no-cache-dir -q -c /tmp/versions.txt \\

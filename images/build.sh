@@ -13,8 +13,10 @@ install() { "$tools/uv" pip install --quiet "$@"; }
 case $1 in
   tools)
     python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "the base image must have Python 3.11")'
-    python3 -m venv /build/tools
-    "$tools/pip" install --quiet --require-hashes -r /build/locks/build.txt
+    python3 -c 'import ensurepip, venv' || { echo "the base image must have the modules venv and ensurepip" >&2; exit 1; }
+    python3 -m venv --without-pip /build/tools
+    "$tools/python3" -m ensurepip > /dev/null  # by itself: venv would not say why it failed
+    "$tools/pip3" install --quiet --require-hashes -r /build/locks/build.txt
     ;;
   libraries)
     python3 -m venv --without-pip "$VIRTUAL_ENV"
@@ -32,8 +34,8 @@ case $1 in
     touch -d "@$SOURCE_DATE_EPOCH" /build/in/opt
     ;;
   package)
-    "$tools/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir /build/wheel /src
-    "$tools/pip" --python "$VIRTUAL_ENV/bin/python3" install --quiet --no-deps --no-index /build/wheel/*.whl
+    "$tools/pip3" wheel --quiet --no-deps --no-build-isolation --wheel-dir /build/wheel /src
+    "$tools/pip3" --python "$VIRTUAL_ENV/bin/python3" install --quiet --no-deps --no-index /build/wheel/*.whl
     "$tools/cyclonedx-py" environment --output-reproducible --sv 1.6 --of JSON \
       -o "$VIRTUAL_ENV/sbom.cdx.json" "$VIRTUAL_ENV/bin/python3"
     python3 /build/assemble.py "$VIRTUAL_ENV" "$SOURCE_DATE_EPOCH" --only kfp_custody --out "/build/out$VIRTUAL_ENV"

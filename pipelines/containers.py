@@ -200,6 +200,11 @@ def require_image(client: Any, image: str) -> None:
         )
 
 
+def base_of(client: Any, image: str) -> str:
+    """Return the name of the base that one of our images was built on, as its label says."""
+    return str(client.images.get(image).attrs["Config"]["Labels"]["org.opencontainers.image.base.name"])
+
+
 def engine_refusal(said: str, image: str = "") -> Misconfigured | ServiceUnreachable:
     """Return the refusal for what a container engine, its client or a build said."""
     line = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it said nothing")[-300:]

@@ -120,7 +120,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def _refused(said: str, name: str, base: str) -> CustodyError:
     """Tell a base that cannot be used from an engine that refused."""
-    without = ("must have Python 3.11", "ensurepip", "python3: not found")
+    without = ("must have Python 3.11", "must have the modules venv and ensurepip", "python3: not found")
     missing = next((word for word in without if word in said), None)
     if missing:
         return Misconfigured(

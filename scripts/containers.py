@@ -25,7 +25,16 @@ import demo
 from kfp_custody import components
 from kfp_custody.components._shared.errors import CustodyError
 from kfp_custody.components._shared.images import image
-from kfp_custody.pipelines.containers import CUSTODY_USER, SCRATCH, Grant, Task, connect, containers, run_locked_down
+from kfp_custody.pipelines.containers import (
+    CUSTODY_USER,
+    SCRATCH,
+    Grant,
+    Task,
+    base_of,
+    connect,
+    containers,
+    run_locked_down,
+)
 
 demo.DEMO = demo.ROOT / "build" / "containers"
 SERVED_AT = 18081
@@ -185,7 +194,7 @@ def tell_processes(run: ContainerRun) -> list[dict[str, Any]]:
 def tell_images() -> dict[str, dict[str, Any]]:
     """Print, for each image, its size, its packages, and when its stages start; returns the same."""
     client = connect()
-    base = client.images.get(os.environ.get("CUSTODY_BASE_IMAGE", "python:3.11-slim")).attrs["Size"]
+    base = client.images.get(base_of(client, image("policy_gate"))).attrs["Size"]
     found: dict[str, dict[str, Any]] = {}
     demo.say(f"\n  {'image':<20} {'MB':>5} {'base + wheels':>14} {'packages':>9}  start of its stage")
     for room in dict.fromkeys((*components.CATALOG.values(), "serving")):

@@ -6,11 +6,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from kfp_custody.components._shared.images import image
+from kfp_custody.pipelines.containers import base_of, connect
+
 ROOT = Path(__file__).resolve().parents[2]
-BASE = os.environ.get("CUSTODY_BASE_IMAGE", "python:3.11-slim")
+with closing(connect()) as _client:
+    # What `make containers` built on.
+    BASE = base_of(_client, image("policy_gate"))
 
 
 def build(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -114,6 +114,7 @@ def test_an_image_says_what_it_is(engine: Any, name: str) -> None:
     assert labels["org.opencontainers.image.revision"] in ("", head.strip())
     assert f"CUSTODY_SOURCE_REVISION={labels['org.opencontainers.image.revision']}" in config["Env"]
     assert config["User"] == "65532:65532"
+    assert labels["org.opencontainers.image.base.name"] == BASE
     serving = name == image("serving")
     assert bool(config["Entrypoint"]) == serving  # KFP gives a stage its command
 
