@@ -28,6 +28,7 @@ LOCKED_DOWN: Mapping[str, Any] = {
 CUSTODY_USER = 65532
 SCRATCH = "/tmp"  # noqa: S108  (in the container, and its own)
 _NO_KFP = "No module named 'kfp'"
+_NOT_PULLED = ("no such image", "not found", "pull access denied", "/manifests/", "pinging container registry")
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def engine_refusal(said: str, image: str = "") -> Misconfigured | ServiceUnreach
             remedy="Build or pull it for this machine's architecture.",
             code=codes.IMAGE_ARCHITECTURE,
         )
-    if any(word in lower for word in ("no such image", "not found", "pull access denied", "/manifests/")):
+    if any(word in lower for word in _NOT_PULLED):
         return Misconfigured(
             "An image is not here and could not be pulled.",
             evidence=evidence,
