@@ -67,7 +67,8 @@ images: $(READY)  ## build the images, all or ROOMS="pii-masking serving"; BASE_
 	$(BIN)/python scripts/build_images.py $(ROOMS) --base-image "$(BASE_IMAGE)" --network host
 
 # Needs a running container engine. The demo's evidence is what the containers' evidence is compared with.
-containers: images build/demo/summary.json  ## build the images, run the reference pipeline in them, test both
+containers: images  ## build the images, run the reference pipeline in them, test both
+	grep -qs '"verdict": "PASSED"' build/demo/summary.json || $(MAKE) demo
 	$(BIN)/python scripts/containers.py
 	$(BIN)/pytest -q -m containers tests/containers
 
