@@ -11,7 +11,7 @@ where KFP's own runner takes it for a success.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +28,9 @@ LOCKED_DOWN: Mapping[str, Any] = {
 CUSTODY_USER = 65532
 SCRATCH = "/tmp"  # noqa: S108  (in the container, and its own)
 _NO_KFP = "No module named 'kfp'"
-_NOT_PULLED = ("no such image", "not found", "pull access denied", "/manifests/", "pinging container registry")
+_NOT_PULLED = ("no such image", "manifest unknown", "pull access denied", "/manifests/", "pinging container registry")
+_SILENT = ("connection aborted", "cannot connect", "connection refused", "failed to resolve", "timed out", "no route")
+LABEL = "kfp-custody"  # on every container, so that what was left by a machine that stopped can be found
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def containers(root: Path, grants: Mapping[str, Grant], observe: Observer | None
 
     Args:
         root: Where KFP keeps the artifacts; mounted at the same path, and writable for the containers' user.
-        grants: By component function; a component without one gets an empty one.
+        grants: By component function; a component without one gets an empty one. Whatever component has that name
+            gets it: look at components of others before you grant.
         observe: Sees every task; by default its log goes to standard output.
 
     Raises:
@@ -77,17 +80,20 @@ def containers(root: Path, grants: Mapping[str, Grant], observe: Observer | None
         Misconfigured: The engine's socket may not be used.
     """
     from kfp import local
-    from kfp.local import docker_task_handler
+    from kfp.local import config, docker_task_handler
 
     client = connect()
+    before = config.LocalExecutionConfig.instance
     root.mkdir(parents=True, exist_ok=True)
     if os.getuid() == 0:
         os.chown(root, CUSTODY_USER, CUSTODY_USER)
     seam, own = docker_task_handler.run_docker_container, observe or _to_stdout
 
-    def run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **_: Any) -> int:
-        function = command[command.index("--function_to_execute") + 1]
+    def run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
+        named = "--function_to_execute" in command  # else it is a container component, which gets no grant
+        function = command[command.index("--function_to_execute") + 1] if named else ""
         grant = grants.get(function, Grant())
+        grant = replace(grant, environment={**options.get("environment", {}), **grant.environment})
 
         def start(log: IO[str]) -> int:
             return run_locked_down(client, image, command, volumes, grant, log)
@@ -100,6 +106,7 @@ def containers(root: Path, grants: Mapping[str, Grant], observe: Observer | None
         yield
     finally:
         docker_task_handler.run_docker_container = seam
+        config.LocalExecutionConfig.instance = before  # later pipelines would run in containers of KFP's own kind
         client.close()
 
 
@@ -137,10 +144,10 @@ def run_locked_down(
         ServiceUnreachable: The engine stopped answering.
     """
     import docker
+    import requests
 
     user = os.getuid() or CUSTODY_USER
-    binds = {str(path): {"bind": target, "mode": "ro"} for path, target in grant.read.items()}
-    binds |= {str(path): {"bind": target, "mode": "rw"} for path, target in grant.write.items()}
+    binds = {**_binds(grant.read, "ro"), **_binds(grant.write, "rw")}
     container = None
     try:
         require_image(client, image)
@@ -154,6 +161,7 @@ def run_locked_down(
             network_mode=grant.network,
             mem_limit=grant.memory,
             memswap_limit=grant.memory,
+            labels={LABEL: "task"},
             **LOCKED_DOWN,
         )
         container.start()
@@ -171,12 +179,29 @@ def run_locked_down(
                 code=codes.IMAGE_WITHOUT_KFP,
             )
         return code
-    except docker.errors.DockerException as error:
+    except (docker.errors.DockerException, requests.RequestException) as error:
         raise engine_refusal(str(error), image) from error
     finally:
-        if container is not None:
-            with suppress(docker.errors.NotFound):  # somebody removed it, which is no success, as was seen above
+        if container is not None:  # what hinders this now was no success either, as was seen above
+            with suppress(docker.errors.DockerException, requests.RequestException):
                 container.remove(force=True)
+
+
+def _binds(paths: Mapping[Path, str], mode: str) -> dict[str, dict[str, str]]:
+    """Return what is mounted. The engine would make a folder of a file that is not there, and go on.
+
+    Raises:
+        Misconfigured: One is not there.
+    """
+    try:
+        return {str(path.resolve(strict=True)): {"bind": target, "mode": mode} for path, target in paths.items()}
+    except FileNotFoundError as error:
+        raise Misconfigured(
+            "A file or folder that is granted to a task is not there.",
+            evidence=str(error.filename),
+            remedy="Correct the path; make a folder to write to before the run.",
+            code=codes.GRANT,
+        ) from error
 
 
 def require_image(client: Any, image: str) -> None:
@@ -215,7 +240,7 @@ def engine_refusal(said: str, image: str = "") -> Misconfigured | ServiceUnreach
         return Misconfigured(
             "The container engine's socket may not be used by this user.",
             evidence=evidence,
-            remedy="Add the user to the engine's group (docker) and log in again, or use a rootless engine.",
+            remedy="Add the user to the engine's group (docker) and log in again.",
             code=codes.ENGINE_PERMISSION,
         )
     if "no space left" in lower:
@@ -232,6 +257,13 @@ def engine_refusal(said: str, image: str = "") -> Misconfigured | ServiceUnreach
             remedy="Build or pull it for this machine's architecture.",
             code=codes.IMAGE_ARCHITECTURE,
         )
+    if "no such container" in lower:
+        return Misconfigured(
+            "A container was removed while its task ran, so nobody knows how it ended.",
+            evidence=evidence,
+            remedy="Run the pipeline again, and keep others from removing its containers.",
+            code=codes.CONTAINER_GONE,
+        )
     if any(word in lower for word in _NOT_PULLED):
         return Misconfigured(
             "An image is not here and could not be pulled.",
@@ -239,7 +271,7 @@ def engine_refusal(said: str, image: str = "") -> Misconfigured | ServiceUnreach
             remedy="Build it with scripts/build_images.py, pull it first, or correct its name.",
             code=codes.IMAGE_MISSING,
         )
-    if any(word in lower for word in ("connection aborted", "cannot connect", "connection refused")):
+    if any(word in lower for word in _SILENT):
         return ServiceUnreachable(
             "No container engine answers.",
             evidence=evidence,
@@ -247,7 +279,10 @@ def engine_refusal(said: str, image: str = "") -> Misconfigured | ServiceUnreach
             code=codes.ENGINE_SILENT,
         )
     return Misconfigured(
-        "The container engine refused.", evidence=evidence, remedy="See what it said.", code=codes.ENGINE
+        "The container engine refused.",
+        evidence=evidence,
+        remedy="See what it said; docker info and the engine's log say more.",
+        code=codes.ENGINE,
     )
 
 

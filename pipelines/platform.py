@@ -4,10 +4,10 @@
 same. All mounts are optional, so that a cluster that signs through Vault needs no key secret; a stage that misses what
 it needs refuses and names it.
 
-A task runs as user and group 65532, never as root, and writes nowhere but to its outputs and to /tmp, an emptyDir, so
-that a read-only root file system works. KFP drops all capabilities and forbids new privileges by itself. What no
-pipeline can ask KFP for is `readOnlyRootFilesystem: true`: set it for the namespace, by a mutating admission policy or
-as the administrator's default (pipelines/README.md).
+A task never runs as root but as the images' user, 65532, or as the one that the platform chooses (OpenShift). It writes
+nowhere but to its outputs and to /tmp, an emptyDir, so that a read-only root file system works. KFP drops all
+capabilities and forbids new privileges by itself. What no pipeline can ask KFP for is `readOnlyRootFilesystem: true`:
+set it for the namespace, by a mutating admission policy or as the administrator's default (pipelines/README.md).
 """
 
 import copy
@@ -24,7 +24,6 @@ _SETTINGS = (
     *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "CUSTODY_VAULT_AUTH", "CUSTODY_VAULT_AUTH_MOUNT"),
 )
 
-USER = 65532  # of the images: nobody's, and not root
 SCRATCH = "/tmp"  # noqa: S108  (an emptyDir of the pod, not the machine's)
 
 
@@ -89,7 +88,7 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     retries = RETRIES.get(task.component_spec.name.replace("-", "_"), 0)
     if retries:
         task.set_retry(retries, **_BACKOFF)
-    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.set_security_context(task, run_as_non_root=True)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     identity = "signer" if room in _SIGNER_ROOMS else "pipeline"
     kubernetes.add_pod_label(task, IDENTITY_LABEL, identity)

@@ -103,6 +103,7 @@ def _build(client: str, arguments: argparse.Namespace, room: str, name: str) -> 
     command += ["--network", arguments.network] if arguments.network else []
     image = ["-t", name, "--target", "serving" if room == "serving" else "stage"]
     image += ["--no-cache"] if arguments.no_cache else []
+    image += ["--load"] if "--load" in _run([client, "build", "--help"]).stdout else []  # buildx may keep it to itself
     lists = OUT / room
     for wanted in (image, ["--target", "sbom", "--output", str(lists)]):
         done = _run([*command, *wanted, "."])
@@ -130,7 +131,10 @@ def _refused(said: str, name: str, base: str) -> CustodyError:
             code=codes.IMAGE_WITHOUT_KFP,
         )
     refusal = engine_refusal(said[-2000:], name)  # the end says why; what was built before may say anything
-    if refusal.code == codes.ENGINE:
+    ran = "executor failed running", "did not complete successfully", "while running runtime", 'building at STEP "RUN'
+    elsewhere = (codes.DISK_FULL, codes.IMAGE_ARCHITECTURE)
+    # What a step of the build says of a server or a file is not about the engine.
+    if refusal.code == codes.ENGINE or (any(word in said for word in ran) and refusal.code not in elsewhere):
         refusal = Misconfigured(
             "The image could not be built.",
             evidence=refusal.evidence,
@@ -152,11 +156,10 @@ def _facts(client: str, builder: str, name: str, room: str) -> dict[str, object]
 
 def _revision() -> str:
     """Return the commit that is built; none when there is no git here, or the files are not those of a commit."""
-
-    def git(*words: str) -> str:
-        return _run(["git", *words]).stdout.strip()
-
-    return "" if git("status", "--porcelain") else git("rev-parse", "HEAD")
+    if shutil.which("git") is None:
+        return ""
+    status, head = _run(["git", "status", "--porcelain"]), _run(["git", "rev-parse", "HEAD"])
+    return head.stdout.strip() if status.returncode == head.returncode == 0 and not status.stdout else ""
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ from kfp_custody.components._shared.errors import CustodyError
 from kfp_custody.components._shared.images import image
 from kfp_custody.pipelines.containers import (
     CUSTODY_USER,
+    LABEL,
     SCRATCH,
     Grant,
     Task,
@@ -40,8 +42,6 @@ demo.DEMO = demo.ROOT / "build" / "containers"
 SERVED_AT = 18081
 TAMPER = ("none", "masked", "model", "evidence")  # what an attacker can reach here: the artifacts
 PROBE = Path(__file__).with_name("container_probe")
-# Of the target for every stage that loads neither spaCy nor MLflow before its first line.
-SLOW_TO_START = ("mask_pii", "train_model")
 
 
 class ContainerRun(demo.Run):
@@ -102,9 +102,9 @@ class ContainerRun(demo.Run):
 
         url = f"http://127.0.0.1:{SERVED_AT}"
         client = connect()
-        self.server = client.containers.run(
+        self.server = client.containers.create(
             image("serving"),
-            detach=True,
+            labels={LABEL: "serving"},
             user=f"{os.getuid() or CUSTODY_USER}",
             read_only=True,
             cap_drop=["ALL"],
@@ -118,6 +118,7 @@ class ContainerRun(demo.Run):
                 str(self.home / "trust.yaml"): {"bind": "/etc/custody/trust/trust.yaml", "mode": "ro"},
             },
         )
+        self.server.start()
         deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(CustodyError):
@@ -136,6 +137,9 @@ def main() -> int:
     parser.add_argument("--tamper", choices=TAMPER, default="none")
     arguments = parser.parse_args()
     demo.say("kfp-custody in containers: tamper", arguments.tamper)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that keys and containers are taken away then as well
+    for left in connect().containers.list(all=True, filters={"label": f"{LABEL}=serving"}):
+        left.remove(force=True)
     demo.set_up()
     training, current, parameters = demo.make_input("sample", arguments.tamper)
     with tempfile.TemporaryDirectory() as folder:

@@ -3,15 +3,16 @@
     python scripts/pin_images.py --out dist/pinned
     python scripts/pin_images.py --prefix registry.example.org/ml --out dist/pinned
 
-The digests are those by which the registry took the images, as the engine remembers them. OUT gets images.json (image
-as the sources name it -> digest) and the folders ir, elyra and gitops. The sources stay: an image holds the package,
-so the package cannot hold the image's digest.
+The digests are those by which the registry has the images, which must be those that are here. OUT gets images.json
+(image as the sources name it -> digest) and the folders ir, elyra and gitops. The sources stay: an image holds the
+package, so the package cannot hold the image's digest.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from kfp_custody.components import CATALOG
@@ -28,17 +29,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--prefix", default=PREFIX, help="registry and path that the images were pushed to")
     arguments = parser.parse_args(argv)
     try:
+        if arguments.out.exists():
+            raise Misconfigured(
+                "The folder for the copies exists already.",
+                evidence=str(arguments.out),
+                remedy="Remove it, or give another --out.",
+                code=codes.COMPILE_OUTPUT,
+            )
         pins = pushed(arguments.prefix)
-        arguments.out.mkdir(parents=True)
-    except (CustodyError, FileExistsError) as refusal:
+    except CustodyError as refusal:
         print(f"REFUSED {type(refusal).__name__}: {refusal}", file=sys.stderr)
         return 1
-    record = arguments.out / "images.json"
-    record.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n")
-    command = [sys.executable, "-m", "kfp_custody.components._cli.main", "compile", "--pins", str(record)]
-    command += [] if arguments.prefix == PREFIX else ["--image-prefix", arguments.prefix]
-    for form in ("ir", "elyra", "gitops"):
-        subprocess.run([*command, "--format", form, "--out", str(arguments.out / form)], check=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.out.parent) as folder:
+        made = Path(folder, "made")
+        made.mkdir()
+        record = made / "images.json"
+        record.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n")
+        command = [sys.executable, "-m", "kfp_custody.components._cli.main", "compile", "--pins", str(record)]
+        command += [] if arguments.prefix == PREFIX else ["--image-prefix", arguments.prefix]
+        for form in ("ir", "elyra", "gitops"):
+            done = subprocess.run([*command, "--format", form, "--out", str(made / form)], stdout=subprocess.DEVNULL)
+            if done.returncode:  # it has said why
+                return done.returncode
+        made.rename(arguments.out)
+    print(arguments.out)
     return 0
 
 
@@ -46,23 +61,36 @@ def pushed(prefix: str) -> dict[str, str]:
     """Return each image, as the sources name it, and the digest that it has in a registry.
 
     Raises:
-        Misconfigured: An image is not here, or was not pushed there.
+        Misconfigured: An image is not here, was not pushed there, or is of another revision than the others.
         ServiceUnreachable: No engine answers.
     """
-    client, pins = connect(), {}
+    import docker
+
+    client, pins, revisions = connect(), {}, set()
     for room in dict.fromkeys((*CATALOG.values(), "serving")):
         place = f"{prefix}/custody-{room.replace('_', '-')}"
         require_image(client, f"{place}:{VERSION}")
-        names = client.images.get(f"{place}:{VERSION}").attrs["RepoDigests"]
-        digest = next((name.partition("@")[2] for name in names if name.startswith(f"{place}@")), None)
-        if digest is None:
+        found = client.images.get(f"{place}:{VERSION}").attrs
+        try:
+            digest = client.images.get_registry_data(f"{place}:{VERSION}").id
+        except docker.errors.APIError:  # the registry does not answer, or has no such image
+            digest = ""
+        if f"{place}@{digest}" not in found["RepoDigests"]:
             raise Misconfigured(
-                "An image has no digest yet, because it was not pushed.",
-                evidence=f"{place}:{VERSION} is here, and no registry is known to have taken it",
+                "The image that is here is not the one in the registry, or was not pushed.",
+                evidence=f"{place}:{VERSION}: the registry has {digest or 'none'}",
                 remedy="Push it (docker push), then pin.",
                 code=codes.IMAGE_MISSING,
             )
         pins[image(room)] = digest
+        revisions.add(found["Config"]["Labels"].get("org.opencontainers.image.revision", ""))
+    if len(revisions) != 1:
+        raise Misconfigured(
+            "The images were not built from one revision.",
+            evidence=", ".join(sorted(revision or "no revision" for revision in revisions)),
+            remedy="Build all of them from one clean checkout, push, then pin.",
+            code=codes.IMAGE_PINS,
+        )
     return pins
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,10 @@ def test_nothing_runs_with_more_rights_than_its_caller(in_image: InImage, name: 
 def test_no_installer_and_no_build_tool_can_be_imported(in_image: InImage, name: str) -> None:
     tools = ("pip", "setuptools", "uv", "wheel", "ensurepip")
     code = f"import importlib.util as u; print([n for n in {tools} if u.find_spec(n)])"
+    # In the stage's environment, and in the Python of the base below it.
+    below = f"import subprocess, sys; sys.exit(subprocess.call([sys._base_executable, '-I', '-c', {code!r}]))"
     assert in_image(name, code) == (0, "[]\n")
+    assert in_image(name, below) == (0, "[]\n")
 
 
 def test_kfps_executor_is_there_without_the_rest_of_kfp(in_image: InImage, name: str) -> None:
@@ -132,9 +136,12 @@ def test_no_layer_holds_the_configuration_of_the_build(engine: Any, tmp_path: Pa
 
 def test_two_builds_make_the_same_layers(engine: Any, tmp_path: Path) -> None:
     """But for the layer that takes programs away: the engine stamps its marks of removed files with the time."""
+    canary = "canary-7d1f0a64"
+    settings = tmp_path / "pip.conf"
+    settings.write_text(f"# {canary}\n[global]\n")
     again = [f"localhost/again-{n}" for n in (1, 2)]
     for prefix in again:
-        done = build("artifact-signing", "--no-cache", "--prefix", prefix)
+        done = build("artifact-signing", "--no-cache", "--prefix", prefix, PIP_CONFIG_FILE=str(settings))
         assert done.returncode == 0, done.stderr
     first, second = (f"{prefix}/custody-artifact-signing:{VERSION}" for prefix in again)
     (libraries, _, ours), (libraries_again, _, ours_again) = layers(engine, first), layers(engine, second)
@@ -143,6 +150,8 @@ def test_two_builds_make_the_same_layers(engine: Any, tmp_path: Path) -> None:
     for number, one in enumerate((first, second)):
         (folder := tmp_path / str(number)).mkdir()
         manifest = json.loads((saved(engine, one, folder) / "manifest.json").read_text())
+        for layer in manifest[0]["Layers"][-3:]:  # what was mounted for the build is in none of ours
+            assert canary.encode() not in (folder / layer).read_bytes()
         with tarfile.open(folder / manifest[0]["Layers"][-2]) as tar:
             contents.append([(m.name, m.type, m.size, m.mode, m.uid, m.gid) for m in tar])
     assert contents[0] == contents[1]
@@ -153,7 +162,7 @@ def test_two_builds_make_the_same_layers(engine: Any, tmp_path: Path) -> None:
 def test_another_base_needs_another_argument_and_nothing_else(engine: Any, in_image: InImage) -> None:
     """The other tests' base has Debian's Python in /usr/bin, this one in /usr/local, as the public image does."""
     other = "localhost/python-official:3.11"
-    command = ["python3", str(ROOT / "tests/containers/local_base.py"), "official", other]
+    command = [sys.executable, str(ROOT / "tests/containers/local_base.py"), "official", other]
     subprocess.run(command, check=True)
     done = build("policy-gate", "--base-image", other, "--prefix", "localhost/official")
     assert done.returncode == 0, done.stderr
@@ -164,6 +173,7 @@ def test_another_base_needs_another_argument_and_nothing_else(engine: Any, in_im
     assert in_image(image("policy_gate"), where) == (0, "/usr\n")
     test_no_program_stays_but_what_kfp_starts_a_task_with(in_image, name)
     test_nothing_runs_with_more_rights_than_its_caller(in_image, name)
+    test_no_installer_and_no_build_tool_can_be_imported(in_image, name)
     test_kfps_executor_is_there_without_the_rest_of_kfp(in_image, name)
     loads = "import kfp_custody.components.policy_gate.gate, cel_expr_python, model_signing.verifying, sigstore.verify"
     assert in_image(name, loads) == (0, "")

@@ -56,7 +56,7 @@ def test_what_is_asked_of_kubernetes_is_what_its_schema_knows(name: str) -> None
 def test_a_task_runs_as_nobody_with_a_label_and_an_end(
     function: str, container: dict[str, Any], asked: dict[str, Any]
 ) -> None:
-    assert asked["securityContext"] == {"runAsUser": "65532", "runAsGroup": "65532", "runAsNonRoot": True}
+    assert asked["securityContext"] == {"runAsNonRoot": True}  # and no number: a platform may choose
     assert asked["imagePullPolicy"] == "IfNotPresent"
     identity = "signer" if function in ("enforce_policy", "refuse", "deploy_model") else "pipeline"
     assert asked["podMetadata"]["labels"] == {"custody/identity": identity}

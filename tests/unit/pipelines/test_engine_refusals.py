@@ -22,6 +22,8 @@ SAID = (
     ),
     (codes.IMAGE_MISSING, "pull access denied for localhost/x, repository does not exist"),
     (codes.IMAGE_MISSING, '404 Client Error: Not Found ("No such image: localhost/x:1")'),
+    (codes.CONTAINER_GONE, '404 Client Error: Not Found ("No such container: 4cc0")'),
+    (codes.ENGINE_SILENT, "error during connect: lookup engine.example.org: connect: connection timed out"),
     (codes.ENGINE, "something that no engine has said so far"),
 )
 
