@@ -7,6 +7,7 @@ import sys
 import tarfile
 import tempfile
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ from kfp_custody.components._shared.images import image
 from kfp_custody.pipelines.containers import base_of, connect
 
 ROOT = Path(__file__).resolve().parents[2]
-with closing(connect()) as _client:
-    # What `make containers` built on.
-    BASE = base_of(_client, image("policy_gate"))
+
+
+@cache
+def base() -> str:
+    """Return what `make containers` built on."""
+    with closing(connect()) as client:
+        return base_of(client, image("policy_gate"))
 
 
 def build(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -26,15 +31,15 @@ def build(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         str(ROOT / "scripts/build_images.py"),
         "--network=host",
         "--base-image",
-        BASE,
+        base(),
         *arguments,
     ]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
 
 
-def layers(engine: Any, name: str, base: str = BASE) -> list[str]:
+def layers(engine: Any, name: str) -> list[str]:
     """Return the digests of an image's layers, those of its base left out."""
-    below = engine.images.get(base).attrs["RootFS"]["Layers"]
+    below = engine.images.get(base()).attrs["RootFS"]["Layers"]
     return engine.images.get(name).attrs["RootFS"]["Layers"][len(below) :]
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from building import ROOT
+from tracing import Tracer
 
 from forging import payload_of
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.images import image
 from kfp_custody.pipelines.containers import CUSTODY_USER, LABEL, Grant, containers, run_locked_down
-from tracing import Tracer
 
 pytestmark = pytest.mark.containers
 InImage = Callable[..., tuple[int, str]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from building import BASE, ROOT, build, layers, saved
+from building import ROOT, base, build, layers, saved
 
 from kfp_custody.components._shared.images import PREFIX, VERSION, image
 
@@ -118,7 +118,7 @@ def test_an_image_says_what_it_is(engine: Any, name: str) -> None:
     assert labels["org.opencontainers.image.revision"] in ("", head.strip())
     assert f"CUSTODY_SOURCE_REVISION={labels['org.opencontainers.image.revision']}" in config["Env"]
     assert config["User"] == "65532:65532"
-    assert labels["org.opencontainers.image.base.name"] == BASE
+    assert labels["org.opencontainers.image.base.name"] == base()
     serving = name == image("serving")
     assert bool(config["Entrypoint"]) == serving  # KFP gives a stage its command
 
@@ -167,7 +167,7 @@ def test_another_base_needs_another_argument_and_nothing_else(engine: Any, in_im
     done = build("policy-gate", "--base-image", other, "--prefix", "localhost/official")
     assert done.returncode == 0, done.stderr
     name = f"localhost/official/custody-policy-gate:{VERSION}"
-    assert engine.images.get(other).attrs["Id"] != engine.images.get(BASE).attrs["Id"]
+    assert engine.images.get(other).attrs["Id"] != engine.images.get(base()).attrs["Id"]
     where = "import sys; print(sys.base_prefix)"
     assert in_image(name, where) == (0, "/usr/local\n")
     assert in_image(image("policy_gate"), where) == (0, "/usr\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from building import BASE, ROOT, build, loaded, saved
+from building import ROOT, base, build, loaded, saved
 from kfp import dsl
 
 from kfp_custody.components import attest_dataset
@@ -77,7 +77,7 @@ def test_an_image_for_another_architecture(engine: Any, tmp_path: Path) -> None:
 
 def test_an_image_without_kfp(engine: Any, tmp_path: Path) -> None:
     with pytest.raises(Misconfigured) as refused:
-        run_in(tmp_path / "run", BASE)
+        run_in(tmp_path / "run", base())
     assert refused.value.code == codes.IMAGE_WITHOUT_KFP
     assert "kfp" in remedy(refused.value)
 
@@ -137,7 +137,7 @@ def test_building_on_a_base_that_is_not_here() -> None:
 
 
 def test_building_on_a_base_without_python(engine: Any, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN rm -f /usr/bin/python3* /usr/local/bin/python3*\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {base()}\nRUN rm -f /usr/bin/python3* /usr/local/bin/python3*\n")
     engine.images.build(path=str(tmp_path), tag="localhost/no-python:1")
     said = refused_build("policy-gate", "--base-image", "localhost/no-python:1")
     assert f"[{codes.IMAGE_WITHOUT_KFP}]" in said
@@ -164,7 +164,7 @@ def test_building_with_a_lock_that_was_changed(engine: Any, tmp_path: Path) -> N
     lock = copy / "images/locks/kfp.txt"
     lock.write_text(re.sub("sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", lock.read_text()))
     command = [sys.executable, str(copy / "scripts/build_images.py"), "artifact-signing"]
-    command += ["--network=host", "--base-image", BASE, "--prefix=localhost/changed"]
+    command += ["--network=host", "--base-image", base(), "--prefix=localhost/changed"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"[{codes.BUILD}]" in done.stderr
@@ -198,7 +198,7 @@ def small_engine(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_disk_that_is_full_while_building(engine: Any, small_engine: str, tmp_path: Path) -> None:
-    archive = subprocess.Popen(["docker", "save", BASE], stdout=subprocess.PIPE)
+    archive = subprocess.Popen(["docker", "save", base()], stdout=subprocess.PIPE)
     environment = {**os.environ, "DOCKER_HOST": small_engine}
     subprocess.run(["docker", "load", "-q"], stdin=archive.stdout, env=environment, check=True, capture_output=True)
     archive.wait(30)

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from local_runs import Platform
+from tracing import Tracer, forms
 
 from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.keys import public_pem
@@ -40,7 +41,6 @@ from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components.pii_masking.pseudonyms import MaskingKey
 from kfp_custody.components.policy_gate.policy import load_policy
 from kfp_custody.components.seldon_deployment.local_server import stop
-from tracing import Tracer, forms
 
 POLICY = {"secret/data/custody/masking": ["read"], "secret/data/custody/odd": ["read"]}
 
