@@ -150,7 +150,10 @@ def _facts(client: str, builder: str, name: str, room: str) -> dict[str, object]
     packages = len(json.loads((OUT / f"{room}.sbom.cdx.json").read_text())["components"])
     if builder == "buildah":
         return {"id": _run([client, "images", "--quiet", "--no-trunc", name]).stdout.strip(), "packages": packages}
-    (found,) = json.loads(_run([client, "image", "inspect", name]).stdout)
+    done = _run([client, "image", "inspect", name])
+    if done.returncode:  # a builder that kept the image to itself
+        raise _refused(done.stderr, name, name)
+    (found,) = json.loads(done.stdout)
     return {"id": found["Id"], "size": found["Size"], "layers": found["RootFS"]["Layers"], "packages": packages}
 
 
