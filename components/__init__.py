@@ -12,6 +12,7 @@ from typing import Any
 
 # The one list of rooms: component function -> folder. The first function of a room owns its component.yaml.
 CATALOG: dict[str, str] = {
+    "fetch_dataset": "data_versioning",
     "mask_pii": "pii_masking",
     "mask_shard": "pii_masking",
     "merge_shards": "pii_masking",

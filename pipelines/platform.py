@@ -41,6 +41,7 @@ class Needs:
 
 
 NEEDS = {
+    "data_versioning": Needs(("250m", "2"), ("512Mi", "2Gi"), "2Gi", 360),
     "pii_masking": Needs(("1", "4"), ("2Gi", "6Gi"), "2Gi", 360),
     "data_attestation": Needs(("250m", "1"), ("256Mi", "2Gi"), "2Gi", 120),
     "model_training": Needs(("1", "4"), ("2Gi", "8Gi"), "4Gi", 360),
@@ -53,6 +54,7 @@ NEEDS = {
 # KFP repeats a task for any failure, so also after a refusal: only a task that a second attempt cannot harm is here,
 # and not often. An attempt that fails publishes nothing, so never do two attempts both leave evidence.
 RETRIES = {
+    "fetch_dataset": 2,  # reads; what was fetched half is gone with the attempt
     "mask_pii": 2,  # the same input, policy and key give the same bytes
     "mask_shard": 2,
     "merge_shards": 2,
@@ -101,6 +103,8 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     kubernetes.use_secret_as_volume(task, "custody-signing", "/etc/custody/signing", optional=True)
     if room == "pii_masking":
         kubernetes.use_secret_as_volume(task, "custody-masking", "/etc/custody/masking", optional=True)
+    if room == "data_versioning":  # what the sources file, beside the trust file, names as file:/etc/custody/sources/..
+        kubernetes.use_secret_as_volume(task, "custody-sources", "/etc/custody/sources", optional=True)
     return task
 
 

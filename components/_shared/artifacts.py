@@ -26,6 +26,12 @@ class ShardAttestation(dsl.Artifact):
     schema_title = "system.ShardAttestation"
 
 
+class SourceAttestation(dsl.Artifact):
+    """An evidence directory that fetch_dataset signed: where raw data came from, and what it is."""
+
+    schema_title = "system.SourceAttestation"
+
+
 class DatasetAttestation(dsl.Artifact):
     """An evidence directory that attest_dataset signed."""
 

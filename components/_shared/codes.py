@@ -85,6 +85,10 @@ NAME_LENGTH = _code(148, "a name is empty, or longer than Kubeflow Pipelines sto
 RUN_FAILED = _code(149, "the run that was waited for did not succeed")
 TOO_FEW_ROWS = _code(120, "the data has fewer rows than there are shards")
 
+SOURCE_URI = _code(131, "the URI of the data is none that can be fetched")
+SOURCE_REVISION = _code(132, "the revision does not name exactly one commit, or is none that this source can have")
+SOURCE_SIZE = _code(134, "the data has more bytes than the platform lets be fetched")
+
 # --- E2xx EvidenceInvalid --------------------------------------------------------------------------------------------
 EVIDENCE = _code(200, "evidence is missing, forged or unlinked, or bytes changed")
 NO_EVIDENCE = _code(211, "the evidence is not there, or other evidence is in its place")
@@ -117,6 +121,12 @@ LOG_TIME = _code(243, "the transparency log's time is not the time that the evid
 SHARD_SET = _code(251, "the shards are not each shard of one dataset exactly once: one is missing, twice, or of others")
 SHARD_ROWS = _code(252, "a shard does not hold the rows that its number stands for")
 SHARD_ORIGIN = _code(253, "a shard was made from other raw data, or with another policy, key or detector")
+OBJECT_MISSING = _code(261, "an object that the pointer or listing names is not there")
+OBJECT_CHANGED = _code(262, "an object of the source was added, removed or changed while it was fetched")
+OBJECT_SIZE = _code(263, "an object has more or fewer bytes than the pointer or listing says")
+OBJECT_DIGEST = _code(264, "an object is not the one that the pointer names")
+DATA_PIN = _code(265, "the data is not that of the SHA-256 that the revision asks for")
+RANGE = _code(268, "a server does not go on where a transfer broke")
 MODEL_UNSIGNED = _code(271, "the model is not signed")
 MODEL_SCOPE = _code(272, "the model signature was made in another way, follows links or ignores files")
 MODEL_FILES = _code(273, "the model signature lists a file twice or without a proper name and digest")
@@ -138,6 +148,9 @@ RULE_UNDECIDED = _code(315, "a rule of the policy could not be decided, which de
 OPA_DENIED = _code(316, "the policy server does not allow it")
 OPA_UNANSWERED = _code(317, "the policy server was not asked or gave no usable answer, which denies")
 
+SOURCE_NOT_ALLOWED = _code(321, "the platform does not allow data from there")
+NOT_ENCRYPTED = _code(322, "an object is not encrypted at rest as the platform demands")
+
 # --- E4xx ServiceUnreachable -----------------------------------------------------------------------------------------
 SERVICE = _code(400, "a server did not answer, or answered with an error")
 VAULT_SILENT = _code(461, "Vault did not answer, or what answers is not Vault")
@@ -154,6 +167,9 @@ KFP_CONFLICT = _code(476, "Kubeflow Pipelines has another object of that name, o
 KFP_REFUSED = _code(477, "Kubeflow Pipelines does not accept the request")
 RUN_UNFINISHED = _code(478, "the run did not end in the time that was waited")
 SCHEDULE_HALF = _code(479, "a schedule could not be replaced by its successor")
+STORE_SILENT = _code(441, "a server that keeps data did not answer")
+STORE_FAILING = _code(442, "a server that keeps data answered with an error of its own")
+TRANSFER = _code(443, "a transfer broke again and again")
 SIGSTORE = _code(451, "Sigstore (certificate authority, log or its metadata) did not answer, or not usefully")
 ENGINE_SILENT = _code(481, "no container engine answers")
 
@@ -173,6 +189,9 @@ NO_PERMISSION = _code(522, "a file or folder may not be read or written")
 NO_LIBRARY = _code(523, "a library that the stage needs is not installed")
 NO_MEMORY = _code(524, "the task ran out of memory")
 SYSTEM = _code(525, "the system refused an operation")
+SOURCES_FILE = _code(526, "the sources file is missing, malformed, or asks for what an engine cannot do")
+STORE_DENIED = _code(527, "a server that keeps data does not accept the credentials, or they may not read there")
+STORE_CREDENTIALS = _code(528, "the credentials for a source are missing or malformed")
 NO_SIGNER = _code(531, "no signer is configured")
 SIGNER_URI = _code(532, "the signer URI is not understood")
 SECRET_EXPOSED = _code(533, "a secret file may be read or written by others")

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -105,6 +105,33 @@ def list_tree(root: Path, *, md5: bool = False) -> Listing:
     with ThreadPoolExecutor(_WORKERS) as pool:
         hashed = pool.map(partial(_hash_files, md5=md5), batches)
         return Listing(tuple(entry for batch in hashed for entry in batch))
+
+
+def require_names(names: Collection[str]) -> None:
+    """Refuse names of files that `list_tree` would not list, or that are of no tree, before anything is written.
+
+    Args:
+        names: Relative names, `/` between folders.
+
+    Raises:
+        InputRefused: a name is unsafe, absolute or climbs, stands there twice, is also a folder's, or has a twin in
+            another case.
+    """
+    for name in names:
+        if any(part in ("", ".", "..") for part in _checked(name).split("/")):
+            raise InputRefused(
+                "A file name leads out of its tree, or is none.",
+                evidence=f"{name!a}",
+                remedy="Do not use this source before it is known who wrote such a name.",
+                code=codes.NAME_UNSAFE,
+            )
+    if len(set(names)) != len(names) or not _is_tree(list(names)):
+        raise InputRefused(
+            "The names of the files are of no tree.",
+            evidence="a name stands there twice, is a file's and a folder's, or two differ only in case",
+            remedy="Rename or remove one of them at the source.",
+            code=codes.NAME_TWINS,
+        )
 
 
 def read_listing(data: bytes, source: str) -> Listing:

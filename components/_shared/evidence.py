@@ -30,6 +30,7 @@ from kfp_custody.components._shared.kinds import (
     DECISION,
     DEPLOYMENT,
     DRIFT,
+    FETCHING,
     KINDS,
     MASKING,
     MODEL_SIGNATURE,
@@ -49,6 +50,7 @@ __all__ = [
     "DECISION",
     "DEPLOYMENT",
     "DRIFT",
+    "FETCHING",
     "KINDS",
     "MASKING",
     "MODEL_SIGNATURE",
@@ -90,15 +92,16 @@ def resource(
     *,
     uri: str | None = None,
     md5: str | None = None,
+    git_commit: str | None = None,
     media_type: str | None = None,
     annotations: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Describe something that a statement refers to (an in-toto ResourceDescriptor).
 
-    `md5` is only for other tools' identities (DVC) and is never checked by ours; where there is content to bind,
-    give its `sha256`.
+    `md5` and `git_commit` are only other tools' identities (DVC, Git) and are never checked by ours; where there is
+    content to bind, give its `sha256`.
     """
-    digest = {name: value for name, value in (("sha256", sha256), ("md5", md5)) if value}
+    digest = {name: value for name, value in (("sha256", sha256), ("md5", md5), ("gitCommit", git_commit)) if value}
     fields = {"uri": uri, "digest": digest, "mediaType": media_type, "annotations": dict(annotations or {})}
     return {"name": name, **{key: value for key, value in fields.items() if value}}
 

@@ -2,7 +2,7 @@
 
 | kind | predicate | told apart by |
 |---|---|---|
-| attest-dataset, attest-shard, train-model | https://slsa.dev/provenance/v1 | buildDefinition.buildType |
+| fetch-dataset, attest-dataset, attest-shard, train-model | https://slsa.dev/provenance/v1 | its buildType |
 | mask-pii, mask-shard, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
@@ -31,6 +31,7 @@ class Kind:
         return f"{SPEC}/{self.name}/v1"
 
 
+FETCHING = Kind("fetch-dataset", PROVENANCE)
 MASKING = Kind("mask-pii", TEST_RESULT)
 ATTESTATION = Kind("attest-dataset", PROVENANCE)
 # Of a part of a dataset: kinds of their own, so that they never stand for the whole.
@@ -45,7 +46,7 @@ DECISION = Kind("enforce-policy", VERIFICATION_SUMMARY)
 KINDS = {
     kind.name: kind
     for kind in (
-        *(MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
+        *(FETCHING, MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
         *(TRAINING, MODEL_SIGNATURE, DRIFT, DECISION, DEPLOYMENT),
     )
 }

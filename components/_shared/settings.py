@@ -7,6 +7,7 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 |---|---|---|
 | CUSTODY_SIGNER, CUSTODY_SIGNER_<ROOM> | signer URI of all rooms, of one room (`CUSTODY_SIGNER_POLICY_GATE`) | none |
 | CUSTODY_TRUST | trust file | /etc/custody/trust/trust.yaml |
+| CUSTODY_SOURCES | what fetch_dataset may fetch, and from where | sources.yaml beside the trust file |
 | CUSTODY_MASKING_KEY | key of the pseudonyms in hex: a path, or a secret URI | /etc/custody/masking/key |
 | CUSTODY_DVC_REMOTE | where attested datasets are pushed (a folder or any DVC URL) | none: not pushed |
 | CUSTODY_OPA_TOKEN_FILE | file with the bearer token for the policy server that a policy names | none: no token |
@@ -77,6 +78,12 @@ class Settings:
     signers: Mapping[str, str] = field(default_factory=dict)
     opa_token_file: Path | None = None
     deploy_target: str | None = None
+    sources: Path | None = None
+
+    @property
+    def sources_file(self) -> Path:
+        """What may be fetched, and from where: the file that is named, else the one beside the trust file."""
+        return self.sources or self.trust_file.with_name("sources.yaml")
 
     def signer_uri(self, room: str) -> str:
         """Return the signer URI of a room: its own, else the one for all.
@@ -128,6 +135,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         },
         opa_token_file=_path(environ, "CUSTODY_OPA_TOKEN_FILE"),
         deploy_target=environ.get("CUSTODY_DEPLOY_TARGET") or None,
+        sources=_path(environ, "CUSTODY_SOURCES"),
     )
 
 

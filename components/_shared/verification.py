@@ -343,7 +343,7 @@ def _check_descriptors(statement: Mapping[str, Any]) -> None:
             shown = f"{str(name)[:80]!a}"
             raise DocumentFault(f"the resource {shown} has no proper name or stands in it twice", codes.RESOURCE)
         seen.add(name)
-        digest = require_keys(entry.get("digest", {}), f"{name!a}.digest", (), ("sha256", "md5"))
+        digest = require_keys(entry.get("digest", {}), f"{name!a}.digest", (), ("sha256", "md5", "gitCommit"))
         if "sha256" in digest and not is_sha256(digest["sha256"]):
             raise DocumentFault(f"{name!a}.digest is no SHA-256 in lower-case hex", codes.RESOURCE)
         texts = (entry.get("uri", ""), entry.get("mediaType", ""), *digest.values())

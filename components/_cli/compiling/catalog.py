@@ -36,6 +36,7 @@ class Entry:
 
 
 _ENTRIES = {
+    "data_versioning": Entry("data_processing", ("supply-chain", "provenance", "dvc", "git-lfs")),
     "pii_masking": Entry("data_processing", ("privacy", "pii", "masking")),
     "data_attestation": Entry("data_processing", ("supply-chain", "in-toto", "attestation", "dvc")),
     "model_training": Entry("training", ("classification", "provenance", "slsa"), (("MLflow", ">=3.17.2"),)),
