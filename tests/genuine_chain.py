@@ -4,11 +4,14 @@ The statements of mask_pii, train_model and check_drift are made with the shared
 and signing are the real stages.
 """
 
+import io
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from securesystemslib.signer import Signer
 
@@ -57,6 +60,13 @@ def write_tree(root: Path, files: Mapping[str, bytes]) -> Path:
     return root
 
 
+def parquet(tag: str, rows: int = 50_000) -> bytes:
+    """Return a small Parquet file of so many equal rows, other bytes for another tag."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"amount": pa.array([1.0] * rows), "tag": pa.array([tag] * rows)}), file)
+    return file.getvalue()
+
+
 def write_masking(directory: Path, dataset: Path, signer: Signer, run_id: str = RUN, **changes: Any) -> Path:
     """Write the evidence that mask_pii leaves about a dataset."""
     listing = list_tree(dataset)
@@ -65,7 +75,7 @@ def write_masking(directory: Path, dataset: Path, signer: Signer, run_id: str = 
         "result": "PASSED",
         "passed": MASKED,
         "coverage": COVERAGE,
-        "metrics": {"rows": 100_000, "columns_masked": 12},
+        "metrics": {"rows": _rows(dataset), "columns_masked": 12},
     }
     statement = test_result(
         MASKING,
@@ -81,6 +91,11 @@ def write_masking(directory: Path, dataset: Path, signer: Signer, run_id: str = 
     )
     write_evidence(directory, statement, signer, listing, report)
     return directory
+
+
+def _rows(dataset: Path) -> int:
+    """Count the rows of a dataset of Parquet files; one of other files is said to have 100,000."""
+    return sum(pq.read_metadata(path).num_rows for path in dataset.rglob("*.parquet")) or 100_000
 
 
 class Site:
@@ -139,10 +154,10 @@ class Site:
             dataset = shutil.copytree(merged / "masked", root / "dataset")
             masking = shutil.copytree(merged / "evidence", root / "masking")
         else:
-            files = {"data.parquet": b"rows " + tag, "part/more.parquet": b"more " + tag}
+            files = {"data.parquet": parquet(name), "part/more.parquet": parquet(f"more {name}")}
             dataset = write_tree(root / "dataset", files)
             masking = write_masking(root / "masking", dataset, self.signer, run_id, coverage=coverage)
-        current = write_tree(root / "current", {"data.parquet": b"next month " + tag})
+        current = write_tree(root / "current", {"data.parquet": parquet(f"next month {name}", 100_000)})
         attest(dataset, masking, root / "attestation", run_id, settings)
         trained = write_tree(root / "trained", {"model.ubj": b"weights " + tag, "signature.json": b"{}"})
         attestation_sha256 = sha256_file(root / "attestation" / f"{ATTESTATION.name}.sigstore.json")

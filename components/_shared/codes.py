@@ -127,6 +127,7 @@ OBJECT_SIZE = _code(263, "an object has more or fewer bytes than the pointer or 
 OBJECT_DIGEST = _code(264, "an object is not the one that the pointer names")
 DATA_PIN = _code(265, "the data is not that of the SHA-256 that the revision asks for")
 RANGE = _code(268, "a server does not go on where a transfer broke")
+ROWS = _code(254, "a dataset has another number of rows than its evidence counts")
 MODEL_UNSIGNED = _code(271, "the model is not signed")
 MODEL_SCOPE = _code(272, "the model signature was made in another way, follows links or ignores files")
 MODEL_FILES = _code(273, "the model signature lists a file twice or without a proper name and digest")

@@ -20,6 +20,7 @@ from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
+from kfp_custody.components._shared.verified_copies import verified_tree
 from kfp_custody.components.drift_detection.checking import SCHEMA, Drift, check
 from kfp_custody.components.drift_detection.columns import open_columns
 from kfp_custody.components.drift_detection.comparing import DRIFT as DRIFTED
@@ -89,13 +90,20 @@ def run(inputs: Inputs, outputs: Outputs, settings: Settings, *, run_id: str, la
     current = require_subject(masked, inputs.current, "current dataset")
     model = require_subject(trained, inputs.model / "model", "model")
 
-    drift = check(
-        open_columns(inputs.reference, [entry.name for entry in reference.entries], "reference"),
-        open_columns(inputs.current, [entry.name for entry in current.entries], "current"),
-        load_scorer(inputs.model / "model"),
-        label,
-        limits,
-    )
+    place = outputs.evidence.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with (
+        verified_tree(inputs.reference, reference, "reference dataset", place) as old,
+        verified_tree(inputs.current, current, "current dataset", place) as new,
+        verified_tree(inputs.model / "model", model, "model", place) as scoring,
+    ):
+        drift = check(
+            open_columns(old, [entry.name for entry in reference.entries], "reference"),
+            open_columns(new, [entry.name for entry in current.entries], "current"),
+            load_scorer(scoring),
+            label,
+            limits,
+        )
     report = report_json(drift, limits)
     passed, warned, failed = _checks(drift)
     statement = test_result(

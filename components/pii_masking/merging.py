@@ -1,27 +1,23 @@
 """Putting masked shards together: every shard verified, then their rows in order through one writer.
 
 What comes out is byte for byte what masking the whole dataset would have made, and its evidence says the same, with the
-evidence of the shards by digest beside it. The bytes that are merged are those that were verified: each shard is copied
-into a file without a name, which no path leads to, and hashed in the same reading.
+evidence of the shards by digest beside it. The bytes that are merged are those that were verified: a copy of each shard
+that no path leads to.
 """
 
-import hashlib
 import logging
-import os
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from securesystemslib.signer import Signer
 
 from kfp_custody.components._shared import codes
-from kfp_custody.components._shared.digests import Entry, Listing, list_tree, require_same, sha256_bytes
+from kfp_custody.components._shared.digests import Listing, list_tree, require_same, sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault, read_document
 from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused
 from kfp_custody.components._shared.evidence import (
@@ -33,9 +29,10 @@ from kfp_custody.components._shared.evidence import (
 )
 from kfp_custody.components._shared.files import atomic_directory, write_atomic
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components._shared.shards import Shard, ShardEvidence, read_shard, require_number, require_whole
+from kfp_custody.components._shared.shards import ShardEvidence, read_shard, require_number, require_whole
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import Verified, read_evidence, require_digest
+from kfp_custody.components._shared.verified_copies import verified_file
 from kfp_custody.components.pii_masking.masking import MaskingResult
 from kfp_custody.components.pii_masking.reporting import CHECKS, MaskingReport, joined, read_report
 from kfp_custody.components.pii_masking.tables import NAME, ROW_GROUP, ParquetSink
@@ -178,7 +175,7 @@ def _tables(
     """Yield the rows of all shards in bounded pieces."""
     schema = None
     for piece, (path, listing) in zip(whole, trees, strict=True):
-        with verified_copy(path / NAME, listing, piece.shard, folder) as copy, _readable(piece, listing):
+        with verified_file(path / NAME, listing, str(piece.shard), folder) as copy, _readable(piece, listing):
             rows = 0
             with pq.ParquetFile(copy, pre_buffer=False, buffer_size=_BUFFER) as file:
                 schema = schema or file.schema_arrow
@@ -205,20 +202,6 @@ def _readable(piece: ShardEvidence, listing: Listing) -> Iterator[None]:
             evidence=f"{piece.shard}: {NAME}, sha256:{listing.sha256}",
             remedy="Mask the dataset again, all shards with one version of kfp-custody.",
         ) from None
-
-
-@contextmanager
-def verified_copy(path: Path, listing: Listing, shard: Shard, folder: Path) -> Iterator[IO[bytes]]:
-    """Copy a shard's file to one without a name, and refuse it when these bytes are not the verified ones."""
-    with tempfile.TemporaryFile(dir=folder) as copy:
-        digest, size = hashlib.sha256(), 0
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-            while block := file.read(_BUFFER):
-                digest.update(block)
-                size += copy.write(block)
-        require_same(listing, Listing((Entry(NAME, digest.hexdigest(), size),)), str(shard))
-        copy.seek(0)
-        yield copy
 
 
 def _unfit(verified: Verified, why: str, code: str) -> EvidenceInvalid:

@@ -21,6 +21,7 @@ from kfp_custody.components._shared.evidence import ATTESTATION, MASKING, SHARD_
 from kfp_custody.components._shared.kinds import KINDS
 from kfp_custody.components._shared.shards import Shard
 from kfp_custody.components._shared.verification import read_evidence
+from kfp_custody.components._shared.verified_copies import verified_file
 from kfp_custody.components.data_attestation.attestation import attest
 from kfp_custody.components.pii_masking import merging
 from kfp_custody.components.pii_masking.reporting import read_report
@@ -162,10 +163,10 @@ def test_bytes_that_change_after_they_were_verified_are_not_merged(sharding: Sha
     path = places[0] / "masked" / "data.parquet"
     listing, original = list_tree(path.parent), path.read_bytes()
     shard = Shard(0, COUNT, 30)
-    with merging.verified_copy(path, listing, shard, sharding.root) as copy:
+    with verified_file(path, listing, str(shard), sharding.root) as copy:
         path.write_bytes(b"PAR1 something else")
         assert copy.read() == original
-    with pytest.raises(CustodyError) as caught, merging.verified_copy(path, listing, shard, sharding.root):
+    with pytest.raises(CustodyError) as caught, verified_file(path, listing, str(shard), sharding.root):
         pass
     assert caught.value.code == codes.BYTES
 

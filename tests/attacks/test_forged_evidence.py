@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from securesystemslib.signer import CryptoSigner, Signer
 
 from forging import bundle_of, edit_bundle, edit_payload, edit_statement, payload_of, sign_payload, statement_of
-from genuine_chain import RUN, trust_entry, write_masking, write_tree
+from genuine_chain import RUN, parquet, trust_entry, write_masking, write_tree
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.documents import MAX_JSON
@@ -88,7 +88,7 @@ def case(tmp_path: Path) -> Case:
     for name in ("pipeline", "trainer", "stranger"):
         generate_key(tmp_path / f"{name}.pem")
     signers = [load_signer(f"file:{tmp_path}/{name}.pem") for name in ("pipeline", "trainer", "stranger")]
-    dataset = write_tree(tmp_path / "dataset", {"data.parquet": b"rows", "part/more.parquet": b"more"})
+    dataset = write_tree(tmp_path / "dataset", {"data.parquet": parquet("rows"), "part/more.parquet": parquet("more")})
     made = Case(tmp_path, write_masking(tmp_path / "masking", dataset, signers[0]), *signers)
     made.trust()
     return made

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from securesystemslib.signer import Signer
 
 from forging import bundle_of, edit_statement, payload_of, sign_payload
-from genuine_chain import RUN, Site, trust_entry, write_masking, write_tree
+from genuine_chain import RUN, Site, parquet, trust_entry, write_masking, write_tree
 from kfp_custody.components._shared.digests import Entry, Listing, list_tree, read_listing, sha256_bytes
 from kfp_custody.components._shared.evidence import (
     MASKING,
@@ -70,7 +70,7 @@ def sparse(root: Path) -> None:
 
 
 TREES: dict[str, Callable[[Path], None]] = {
-    "one_file": named("data.parquet"),
+    "one_file": named("data.csv"),
     "deep_folders": named("/".join(["d"] * 200) + "/rows"),
     "long_names": named("n" * 255, "é" * 127, "d" * 200 + "/" + "f" * 255),
     "unicode_names": named("été.csv", "日本/データ.csv", "😀", "Ω", "नमस्ते", "ё"),
@@ -99,7 +99,7 @@ def test_an_unusual_tree(tmp_path: Path, signer: Signer, trust: Trust, build: Ca
 
 
 def test_a_dataset_that_is_one_file_and_no_folder(tmp_path: Path, signer: Signer, trust: Trust) -> None:
-    (tmp_path / "month.parquet").write_bytes(b"rows")
+    (tmp_path / "month.parquet").write_bytes(parquet("rows"))
     evidence = write_masking(tmp_path / "evidence", tmp_path / "month.parquet", signer)
     verified = read_evidence(evidence, MASKING, trust, run_id=RUN)
     assert require_subject(verified, tmp_path / "month.parquet", "dataset").entries[0].name == "month.parquet"
@@ -307,7 +307,7 @@ ENVIRONMENTS = [
 
 @pytest.mark.parametrize("more", ENVIRONMENTS, ids=str)
 def test_another_environment(tmp_path: Path, signer: Signer, trust_file: Path, more: dict[str, str]) -> None:
-    dataset = write_tree(tmp_path / "dataset", {"data.parquet": b"rows", "part/I-i.csv": b"x"})
+    dataset = write_tree(tmp_path / "dataset", {"data.parquet": parquet("rows"), "part/I-i.csv": b"x"})
     evidence = write_masking(tmp_path / "evidence", dataset, signer)
     done = subprocess.run(
         [sys.executable, "-c", READ, str(evidence), str(dataset), str(trust_file), RUN],

@@ -32,6 +32,7 @@ from kfp_custody.components._shared.evidence import (
 )
 from kfp_custody.components._shared.trust import Trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
+from kfp_custody.components.drift_detection import stage
 from kfp_custody.components.drift_detection.component import check_drift
 
 METRICS = {
@@ -210,6 +211,25 @@ def test_a_flipped_byte_is_refused_before_anything_is_read(bench, file, artifact
         bench.run()
     assert not (bench.root / "evidence").exists()
     assert not (bench.root / "report").exists()
+
+
+@pytest.mark.parametrize("file", ["reference/data.parquet", "current/data.parquet", "model/model/model.ubj"])
+def test_bytes_that_change_after_they_were_verified_are_never_read(bench, file, monkeypatch):
+    bench = bench()
+    artifact = {"r": "reference dataset", "c": "current dataset", "m": "model"}[file[0]]
+    genuine = stage.require_subject
+
+    def then_changed(verified, root, name):
+        listing = genuine(verified, root, name)
+        if name == artifact:
+            (bench.root / file).write_bytes(b"exchanged")
+        return listing
+
+    monkeypatch.setattr(stage, "require_subject", then_changed)
+    with pytest.raises(EvidenceInvalid, match=f"{artifact} expected sha256:[0-9a-f]{{64}}, found sha256:"):
+        bench.run()
+    assert not (bench.root / "evidence").exists()
+    assert not list(bench.root.glob(".verified-*"))
 
 
 def test_an_added_file_is_refused(bench):

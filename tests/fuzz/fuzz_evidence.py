@@ -35,7 +35,7 @@ from referencing import Registry, Resource
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from forging import sign_payload
-from genuine_chain import RUN, trust_entry, write_masking, write_tree
+from genuine_chain import RUN, parquet, trust_entry, write_masking, write_tree
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import list_tree, sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault, parse_yaml
@@ -245,7 +245,9 @@ class Bench:
         self._check_the_bench()
 
     def _evidence(self) -> dict[Kind, Path]:
-        dataset = write_tree(self.root / "dataset", {"data.parquet": b"rows", "part/é.parquet": b"more", "z": b""})
+        dataset = write_tree(
+            self.root / "dataset", {"data.parquet": parquet("rows"), "part/é.parquet": parquet("more"), "z": b""}
+        )
         listing, signer = list_tree(dataset), self.keys["pipeline"]
         folders = {kind: self.root / kind.name for kind in SCHEMAS}
         write_masking(folders[MASKING], dataset, signer)

@@ -1,0 +1,140 @@
+"""Rows, columns and schema of a dataset, of the very bytes that are attested."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from securesystemslib.signer import Signer
+
+from forging import bundle_of, edit_statement
+from genuine_chain import RUN, write_masking
+from kfp_custody.components._shared import codes
+from kfp_custody.components._shared.digests import list_tree, sha256_bytes, sha256_file
+from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused
+from kfp_custody.components._shared.evidence import ATTESTATION
+from kfp_custody.components._shared.settings import Settings
+from kfp_custody.components._shared.trust import load_trust
+from kfp_custody.components._shared.verification import Verified, read_evidence
+from kfp_custody.components.data_attestation import attestation
+from kfp_custody.components.data_attestation.attestation import attest
+from kfp_custody.components.data_attestation.table_facts import open_tables
+
+SCHEMA = pa.schema([pa.field("amount", pa.float64()), pa.field("day", pa.date32(), nullable=False)])
+
+
+def write(path: Path, rows: int, schema: pa.Schema = SCHEMA) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"amount": [1.0] * rows, "day": [0] * rows, "more": ["x"] * rows}
+    pq.write_table(pa.table([pa.array(columns[f.name], f.type) for f in schema], schema), path, row_group_size=3)
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    root = tmp_path / "tables"
+    write(root / "a.parquet", 7)
+    write(root / "deep" / "b.parquet", 5)
+    (root / "README.md").write_text("not a table")
+    return root
+
+
+def attested(out: Path, settings: Settings) -> Verified:
+    return read_evidence(out, ATTESTATION, load_trust(settings.trust_file), run_id=RUN)
+
+
+def test_the_attestation_counts_rows_and_names_the_schema(
+    tmp_path: Path, tables: Path, signer: Signer, settings: Settings
+) -> None:
+    done = attest(tables, write_masking(tmp_path / "masking", tables, signer), tmp_path / "out", RUN, settings)
+    verified, schema = attested(tmp_path / "out", settings), (tmp_path / "out" / "schema.json").read_bytes()
+    internal = verified.predicate["buildDefinition"]["internalParameters"]
+    assert (internal["rows"], internal["columns"], internal["files"]) == (12, 2, 3)
+    assert verified.dependency("schema") == sha256_bytes(schema) == done.metadata()["schema_sha256"]
+    assert done.metadata()["rows"] == 12.0
+    assert json.loads(schema)["columns"] == [
+        {"name": "amount", "type": "double", "nullable": True},
+        {"name": "day", "type": "date32[day]", "nullable": False},
+    ]
+
+
+def test_the_masking_report_and_the_source_stand_in_it(
+    tmp_path: Path, tables: Path, signer: Signer, settings: Settings
+) -> None:
+    masking = write_masking(tmp_path / "masking", tables, signer)
+    source = {"name": "source", "digest": {"sha256": "ab" * 32}, "annotations": {"commit": "12" * 20}}
+    edit_statement(bundle_of(masking), signer, lambda s: s["predicate"]["configuration"].append(source))
+    attest(tables, masking, tmp_path / "out", RUN, settings)
+    verified = attested(tmp_path / "out", settings)
+    assert verified.dependency("masking-report") == sha256_file(masking / "report.json")
+    assert source in verified.predicate["buildDefinition"]["resolvedDependencies"]
+
+
+def test_another_schema_has_another_digest_and_the_files_must_share_one(tmp_path: Path, tables: Path) -> None:
+    with open_tables(tables) as opened:
+        before = opened.facts()
+    for path in (tables / "a.parquet", tables / "deep" / "b.parquet"):
+        write(path, 2, pa.schema([SCHEMA.field(0), pa.field("day", pa.date32())]))
+    with open_tables(tables) as opened:
+        after = opened.facts()
+    assert before is not None
+    assert after is not None
+    assert (before.rows, after.rows) == (12, 4)
+    assert before.schema_sha256 != after.schema_sha256  # only whether it may hold nulls differs
+    write(tables / "deep" / "b.parquet", 2, pa.schema([SCHEMA.field(0), pa.field("more", pa.string())]))
+    with open_tables(tables) as opened, pytest.raises(InputRefused, match="columns are not those of 'a.parquet'"):
+        opened.facts()
+
+
+def test_no_table_no_facts(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("a\n1\n")
+    with open_tables(tmp_path) as opened:
+        assert opened.facts() is None
+
+
+def test_one_file(tables: Path) -> None:
+    with open_tables(tables / "a.parquet") as opened:
+        facts = opened.facts()
+    assert facts is not None
+    assert facts.rows == 7
+
+
+def test_what_is_no_parquet_is_refused(tables: Path) -> None:
+    (tables / "a.parquet").write_bytes(b"PAR1 secret PAR1")
+    with open_tables(tables) as opened, pytest.raises(InputRefused, match="'a.parquet': it is not readable") as caught:
+        opened.facts()
+    assert "secret" not in str(caught.value)
+
+
+def test_other_rows_than_the_masker_counted(tmp_path: Path, tables: Path, signer: Signer, settings: Settings) -> None:
+    masking = write_masking(tmp_path / "masking", tables, signer)
+    edit_statement(bundle_of(masking), signer, lambda s: s["predicate"]["custody_metrics"].update(rows=13.0))
+    with pytest.raises(EvidenceInvalid, match="expected 13 rows, found 12") as caught:
+        attest(tables, masking, tmp_path / "out", RUN, settings)
+    assert caught.value.code == codes.ROWS
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("how", ["written to", "replaced"])
+def test_a_table_that_changes_after_it_was_hashed(
+    tmp_path: Path, tables: Path, signer: Signer, settings: Settings, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masking = write_masking(tmp_path / "masking", tables, signer)
+    genuine = attestation.require_subject
+
+    def then_changed(*given: object, **named: object) -> object:
+        listing = genuine(*given, **named)  # type: ignore[arg-type]
+        write(tmp_path / "other.parquet", 9)
+        if how == "replaced":
+            os.replace(tmp_path / "other.parquet", tables / "a.parquet")
+        else:
+            (tables / "a.parquet").write_bytes((tmp_path / "other.parquet").read_bytes())
+        return listing
+
+    monkeypatch.setattr(attestation, "require_subject", then_changed)
+    with pytest.raises(EvidenceInvalid, match="'a.parquet' was written to or replaced") as caught:
+        attest(tables, masking, tmp_path / "out", RUN, settings)
+    assert caught.value.code == codes.BYTES
+    assert list_tree(tmp_path / "masking")  # and only the attestation is missing
+    assert not (tmp_path / "out").exists()
