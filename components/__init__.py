@@ -14,6 +14,7 @@ from typing import Any
 CATALOG: dict[str, str] = {
     "fetch_dataset": "data_versioning",
     "mask_pii": "pii_masking",
+    "plan_shards": "pii_masking",
     "mask_shard": "pii_masking",
     "merge_shards": "pii_masking",
     "attest_dataset": "data_attestation",

@@ -56,6 +56,7 @@ NEEDS = {
 RETRIES = {
     "fetch_dataset": 2,  # reads; what was fetched half is gone with the attempt
     "mask_pii": 2,  # the same input, policy and key give the same bytes
+    "plan_shards": 2,
     "mask_shard": 2,
     "merge_shards": 2,
     "attest_dataset": 2,  # a remote that has an object already takes it once more without a change

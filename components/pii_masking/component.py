@@ -1,4 +1,6 @@
-"""The contracts of mask_pii, and of mask_shard and merge_shards, which do the same in parts."""
+"""The contracts of mask_pii, and of plan_shards, mask_shard and merge_shards, which do the same in parts."""
+
+from typing import List, NamedTuple  # noqa: UP035  (KFP reads this form only)
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output
@@ -52,6 +54,33 @@ def mask_pii(
         masked.metadata.update(done.metadata)
         for name, value in done.metrics.items():
             metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=image("pii_masking"), install_kfp_package=False)
+def plan_shards(
+    data: Input[Dataset], policy: str = "card-transactions", rows_per_shard: int = 1_000_000
+) -> NamedTuple("ShardPlan", [("numbers", List[int]), ("shards", int)]):  # noqa: UP006
+    """Count the rows of a dataset and say in how many shards it is to be masked, at most 32.
+
+    Args:
+        data: Raw data: a Parquet or CSV (UTF-8) file, or a directory of files with the same columns.
+        policy: The masking policy; it says what types the columns of a CSV file have.
+        rows_per_shard: The most rows of a shard, as long as 32 shards are enough.
+
+    Returns:
+        numbers: The numbers of the shards, for dsl.ParallelFor.
+        shards: How many there are.
+    """
+    from collections import namedtuple
+    from pathlib import Path
+
+    from kfp_custody.components._shared.errors import boundary
+
+    with boundary():
+        from kfp_custody.components.pii_masking import planning
+
+        plan = planning.plan_shards(Path(data.path), policy, rows_per_shard)
+        return namedtuple("ShardPlan", ("numbers", "shards"))(plan.numbers, plan.shards)
 
 
 @dsl.component(base_image=image("pii_masking"), install_kfp_package=False)

@@ -82,7 +82,7 @@ def mask_dataset(
         require_number(*part)
     given = load_policy(policy)
     raw = _identified(data, expected_sha256)
-    source = open_source(data, {rule.column: kind for rule in given.rules if (kind := _read_type(rule))})
+    source = open_source(data, read_types(given))
     rules = given.for_columns(source.schema.names, data.name)
     schema = _masked_schema(rules, source.schema)
     key = read_masking_key(settings.masking_key) if rules.keyed else None
@@ -172,6 +172,11 @@ def _identified(data: Path, expected: str) -> Listing:
             remedy="Find out who changed the data; when the change is right, pin the new digest.",
         )
     return listing
+
+
+def read_types(policy: Policy) -> dict[str, str]:
+    """Return the types that the columns of CSV files are read as, where the policy says so."""
+    return {rule.column: kind for rule in policy.rules if (kind := _read_type(rule))}
 
 
 def _read_type(rule: Rule) -> str | None:

@@ -21,8 +21,8 @@ _FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError),
     *(SyntaxError, SystemExit, TypeError, ValueError),
 )
-# A dataset in shards: what runs in the loop, and what gathers its lists.
-_IN_A_LOOP = ("mask_shard", "attest_shard", "merge_shards")
+# A dataset in shards: what makes the loop, what runs in it, and what gathers its lists.
+_IN_A_LOOP = ("plan_shards", "mask_shard", "attest_shard", "merge_shards")
 
 
 @dataclass(frozen=True)
