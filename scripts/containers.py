@@ -65,9 +65,10 @@ class ContainerRun(demo.Run):
             return Grant({**trust, **read}, {**places, self._writable("processes"): "/told"}, {**environment, **probe})
 
         self.grants = {
-            "mask_pii": grant(
-                {**signing, secrets / "masking.key": "/etc/custody/masking/key", data: str(data)}, {}, **signer
+            "fetch_dataset": grant(
+                {**signing, self.home / "sources.yaml": "/etc/custody/trust/sources.yaml", data: str(data)}, {}, **signer
             ),
+            "mask_pii": grant({**signing, secrets / "masking.key": "/etc/custody/masking/key"}, {}, **signer),
             "attest_dataset": grant(signing, {"dvc": "/var/dvc"}, **signer, CUSTODY_DVC_REMOTE="/var/dvc"),
             "train_model": grant(
                 signing, {"mlflow": "/var/mlflow"}, **signer, MLFLOW_TRACKING_URI="sqlite:////var/mlflow/mlflow.db"
@@ -153,10 +154,7 @@ def main() -> int:
         run = ContainerRun(arguments.tamper, secrets, demo.DEMO / "data")
         finished = run.execute(
             {
-                "data_uri": str(training.path),
-                "data_sha256": training.sha256,
-                "data_current_uri": str(current.path),
-                "data_current_sha256": current.sha256,
+                **demo.months(training, current),
                 "deploy_target": "local",
                 **parameters,
             }

@@ -63,10 +63,7 @@ def main() -> int:
     run = Run(arguments.tamper, arguments.shards)
     finished = run.execute(
         {
-            "data_uri": str(training.path),
-            "data_sha256": training.sha256,
-            "data_current_uri": str(current.path),
-            "data_current_sha256": current.sha256,
+            **months(training, current),
             "deploy_target": "local",
             **parameters,
         }
@@ -89,8 +86,9 @@ class Run:
         self.values: dict[str, Any] = {}
         self.refusal = ""
         self.shards = shards
-        # Who masks the training month, and how kfp.local names the task that masks the other one.
-        self.masking, self._present = ("mask_pii", "mask-pii-2") if shards == 1 else ("merge_shards", "mask-pii")
+        # Who masks the training month, and how kfp.local names the tasks about the other one.
+        self.masking, masking = ("mask_pii", "mask-pii-2") if shards == 1 else ("merge_shards", "mask-pii")
+        self._present = {"fetch-dataset-2", masking}
         self._starting = threading.Lock()  # the shards of a loop run side by side
         self._line = "\r" if sys.__stdout__ and sys.__stdout__.isatty() else ""  # a terminal shows the seconds run
         self._tamper = {
@@ -146,7 +144,7 @@ class Run:
         name = command[command.index("--function_to_execute") + 1]
         executor = json.loads(command[command.index("--executor_input") + 1])
         task = Path(executor["outputs"]["outputFile"]).parent.name  # mask-pii, mask-pii-2, in any order
-        stage = Stage(f"{name}_present" if task == self._present else name)
+        stage = Stage(f"{name}_present" if task in self._present else name)
         with self._starting:
             self.stages.append(stage)
             label = f"{len(self.stages)}-{stage.name}"
@@ -249,6 +247,8 @@ def set_up() -> None:
     baseline = load_policy("baseline")
     trust += ["policies:", f"  - name: {baseline.name}", f"    sha256: {baseline.sha256}", ""]
     write_atomic(DEMO / "trust.yaml", "\n".join(trust).encode())
+    sources = f"version: 1\nsources:\n  - {{prefix: 'file://{DEMO}/', engine: local}}\n"  # beside it: what may be fetched
+    write_atomic(DEMO / "sources.yaml", sources.encode())
     shutil.rmtree(DEMO / "evidence", ignore_errors=True)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every task would start several times slower
     environment = {
@@ -296,6 +296,16 @@ def make_input(data: str, tamper: str) -> tuple[Month, Month, dict[str, str]]:
         training = Month(copy, training.sha256)
         say(f"  !! somebody changed {_flip(next(copy.glob('*.parquet')))}")
     return training, current, parameters
+
+
+def months(training: Month, current: Month) -> dict[str, str]:
+    """Return the pipeline's parameters that name the months and pin their digests."""
+    return {
+        "data_uri": str(training.path),
+        "data_revision": f"sha256:{training.sha256}",
+        "data_current_uri": str(current.path),
+        "data_current_revision": f"sha256:{current.sha256}",
+    }
 
 
 def _recorded(folder: Path) -> tuple[Month, Month] | None:

@@ -20,6 +20,8 @@ from kfp_custody.components._shared.documents import canonical_json
 from kfp_custody.components._shared.evidence import (
     ATTESTATION,
     DRIFT,
+    FETCHING,
+    LISTING_NAME,
     MASKING,
     TRAINING,
     now,
@@ -67,9 +69,35 @@ def parquet(tag: str, rows: int = 50_000) -> bytes:
     return file.getvalue()
 
 
-def write_masking(directory: Path, dataset: Path, signer: Signer, run_id: str = RUN, **changes: Any) -> Path:
-    """Write the evidence that mask_pii leaves about a dataset."""
+def write_source(directory: Path, raw: Path, signer: Signer, run_id: str = RUN) -> Path:
+    """Write the evidence that fetch_dataset leaves about raw data."""
+    listing, record = list_tree(raw), canonical_json({"version": 1, "files": []})
+    statement = provenance(
+        FETCHING,
+        listing,
+        run_id=run_id,
+        started=now(),
+        parameters={"uri": f"git+https://git.example/data.git//{raw.name}", "revision": "v1"},
+        internal={"engine": "dvc", "files": 1, "bytes": listing.size},
+        dependencies=[
+            resource("source", uri="git+https://git.example/data.git", git_commit="12" * 20),
+            resource("sources", sha256_bytes(b"sources file")),
+        ],
+        byproducts=[resource("fetch-manifest", sha256_bytes(record), media_type="application/json")],
+    )
+    write_evidence(directory, statement, signer, listing, attachments={"fetch-manifest.json": record})
+    return directory
+
+
+def write_masking(
+    directory: Path, dataset: Path, signer: Signer, run_id: str = RUN, source: Path | None = None, **changes: Any
+) -> Path:
+    """Write the evidence that mask_pii leaves about a dataset; `source`: that of fetch_dataset about the raw data."""
     listing = list_tree(dataset)
+    origin = []
+    if source:
+        bundle = source / f"{FETCHING.name}.sigstore.json"
+        origin = [resource("source", sha256_file(bundle), annotations={"commit": "12" * 20})]
     report = canonical_json({"columns": 28})
     told = {
         "result": "PASSED",
@@ -82,8 +110,12 @@ def write_masking(directory: Path, dataset: Path, signer: Signer, run_id: str = 
         listing,
         run_id=run_id,
         configuration=[
-            resource("input", sha256_bytes(b"raw " + dataset.name.encode())),
+            resource(
+                "input",
+                sha256_file(source / LISTING_NAME) if source else sha256_bytes(b"raw " + dataset.name.encode()),
+            ),
             resource("report", sha256_bytes(report), media_type="application/json"),
+            *origin,
             resource("policy", sha256_bytes(b"masking policy"), annotations={"name": "card-transactions"}),
             resource("masking-key", annotations={"id": "e7134987b9ef3f82"}),
         ],
@@ -138,32 +170,45 @@ class Site:
         return load_trust(self.trust_path)
 
     def chain(
-        self, name: str = "release", run_id: str = RUN, merged: Path | None = None, **numbers: Mapping[str, float]
+        self,
+        name: str = "release",
+        run_id: str = RUN,
+        merged: Path | None = None,
+        fetched: bool = True,
+        **numbers: Mapping[str, float],
     ) -> Chain:
         """Leave a whole chain below `<root>/<name>`; its bytes depend on the name.
 
         Args:
             name: Name of the release.
             run_id: The run that all of it belongs to.
+            fetched: Whether fetch_dataset brought the raw data; not for `merged`.
             merged: Where merge_shards left `masked` and `evidence`, to be used as the dataset and its masking.
             numbers: `training` and `drift`: metrics instead of the usual ones; `coverage` of both maskings.
         """
         root, tag, settings = self.root / name, name.encode(), self.settings
         coverage = numbers.get("coverage", COVERAGE)
+        sources: list[Path | None] = [None, None]
+        for number, month in enumerate(("raw", "raw-current")):
+            if fetched and not merged:
+                raw = write_tree(root / month, {"rows.csv": month.encode() + tag})
+                sources[number] = write_source(root / f"source-{month}", raw, self.signer, run_id)
         if merged:
             dataset = shutil.copytree(merged / "masked", root / "dataset")
             masking = shutil.copytree(merged / "evidence", root / "masking")
         else:
             files = {"data.parquet": parquet(name), "part/more.parquet": parquet(f"more {name}")}
             dataset = write_tree(root / "dataset", files)
-            masking = write_masking(root / "masking", dataset, self.signer, run_id, coverage=coverage)
+            masking = write_masking(root / "masking", dataset, self.signer, run_id, sources[0], coverage=coverage)
         current = write_tree(root / "current", {"data.parquet": parquet(f"next month {name}", 100_000)})
         attest(dataset, masking, root / "attestation", run_id, settings)
         trained = write_tree(root / "trained", {"model.ubj": b"weights " + tag, "signature.json": b"{}"})
         attestation_sha256 = sha256_file(root / "attestation" / f"{ATTESTATION.name}.sigstore.json")
         self._train(root, dataset, attestation_sha256, run_id, numbers.get("training", TRAINED))
         sign(trained, root / "provenance", root / "signed", run_id, settings)
-        current_masking = write_masking(root / "current-masking", current, self.signer, run_id, coverage=coverage)
+        current_masking = write_masking(
+            root / "current-masking", current, self.signer, run_id, sources[1], coverage=coverage
+        )
         chain = Chain(
             dataset=dataset,
             masking=masking,
@@ -173,6 +218,8 @@ class Site:
             current=current,
             current_masking=current_masking,
             drift=root / "drift",
+            source=sources[0],
+            current_source=sources[1],
         )
         self._compare(chain, attestation_sha256, run_id, numbers.get("drift", DRIFTED))
         return chain

@@ -47,8 +47,9 @@ def _parser(function: str, component: dict[str, Any]) -> argparse.ArgumentParser
     """Make an option of every input and output."""
     parser = argparse.ArgumentParser(prog=f"by_path {function}", allow_abbrev=False)
     for side in ("input", "output"):
-        for name in definitions(component, side, "artifacts"):
-            parser.add_argument(*_flags(name), dest=name, metavar="PATH", required=True)
+        for name, definition in definitions(component, side, "artifacts").items():
+            needed = not definition.get("isOptional")
+            parser.add_argument(*_flags(name), dest=name, metavar="PATH", required=needed)
     for name, definition in definitions(component, "input", "parameters").items():
         kind = _READ[definition["parameterType"]]
         parser.add_argument(
@@ -124,6 +125,7 @@ def _artifacts(defined: dict[str, dict[str, Any]], given: dict[str, Any]) -> dic
     return {
         name: {"artifacts": [{"name": name, "type": definition["artifactType"], "uri": os.path.abspath(given[name])}]}
         for name, definition in defined.items()
+        if given[name]
     }
 
 

@@ -116,6 +116,8 @@ def _locate(root: Path, found: Found) -> tuple[Chain, set[str]]:
         current=places["current-dataset"] or nowhere,
         current_masking=directory("current-masking"),
         drift=directory("drift"),
+        source=directory("source") if "source" in found.links else None,
+        current_source=directory("current-source") if "current-source" in found.links else None,
     )
     return chain, absent
 

@@ -17,6 +17,7 @@ from kfp_custody.components._shared.kinds import (
     ATTESTATION,
     DECISION,
     DRIFT,
+    FETCHING,
     KINDS,
     MASKING,
     MODEL_SIGNATURE,
@@ -30,16 +31,20 @@ _SUFFIX = ".sigstore.json"
 
 # The links of a chain in the order in which they are made, by their names in a decision, and after it.
 LINKS: Mapping[str, Kind] = {
+    "source": FETCHING,
     "masking": MASKING,
     "dataset": ATTESTATION,
     "training": KINDS["train-model"],
     "model": MODEL_SIGNATURE,
+    "current-source": FETCHING,
     "current-masking": MASKING,
     "drift": DRIFT,
     "decision": DECISION,
     "deployment": KINDS["deploy-model"],
 }
 
+_PRESENT = {"current-masking": ("drift", "current_masking")}
+_SOURCES = {"source": "masking", "current-source": "current-masking"}
 MASKINGS = tuple(name for name, kind in LINKS.items() if kind is MASKING)
 
 
@@ -89,10 +94,10 @@ def find(root: Path) -> Found:
         if not here:
             folders.append(folder)
     said = {piece: _said(piece.path) for piece in pieces}
-    links = {
-        link: _of_kind(pieces, kind, said) for link, kind in LINKS.items() if kind not in (MASKING, MODEL_SIGNATURE)
-    }
-    links["masking"], links["current-masking"] = _maskings(pieces, links, said)
+    several = (FETCHING, MASKING, MODEL_SIGNATURE)
+    links = {link: _of_kind(pieces, kind, said) for link, kind in LINKS.items() if kind not in several}
+    links |= _two_months(pieces, MASKING, {"masking": ("dataset", "masking"), **_PRESENT}, links, said)
+    links |= _two_months(pieces, FETCHING, {name: (of, "source") for name, of in _SOURCES.items()}, links, said)
     links["model"] = _signatures(pieces)
     shards = {link: _shards(pieces, links[link], said) for link in MASKINGS}
     placed = {piece for found in (links, *shards.values()) for copies in found.values() for piece in copies}
@@ -138,23 +143,33 @@ def _signatures(pieces: Sequence[Piece]) -> list[Piece]:
     return _copies(found, found[0].sha256) if found else []
 
 
-def _maskings(
-    pieces: Sequence[Piece], links: Mapping[str, Sequence[Piece]], said: Mapping[Piece, Mapping[str, Any]]
-) -> tuple[list[Piece], list[Piece]]:
-    """Tell the masking of the training data from that of the present data: others name them by digest."""
-    found = [piece for piece in pieces if piece.kind is MASKING]
+def _two_months(
+    pieces: Sequence[Piece],
+    kind: Kind,
+    named_by: Mapping[str, tuple[str, str]],
+    links: Mapping[str, Sequence[Piece]],
+    said: Mapping[Piece, Mapping[str, Any]],
+) -> dict[str, list[Piece]]:
+    """Tell what is about the training data from what is about the present data: others name it by digest.
 
-    def named(link: str, resource: str) -> list[Piece]:
+    Args:
+        pieces: Everything that lies there.
+        kind: Of the evidence.
+        named_by: Name in the chain -> the link, and the resource of it, that names this evidence.
+        links: What was found so far.
+        said: What the pieces say.
+    """
+    found = [piece for piece in pieces if piece.kind is kind]
+    places = {}
+    for name, (link, resource) in named_by.items():
         digests = {_named(said[piece]).get(resource) for piece in links[link]}
-        return [piece for piece in found if piece.sha256 in digests]
-
-    masking, current = named("dataset", "masking"), named("drift", "current_masking")
-    rest = [piece for piece in found if piece not in masking and piece not in current]
-    for place in (masking, current):
+        places[name] = [piece for piece in found if piece.sha256 in digests]
+    rest = [piece for piece in found if not any(piece in place for place in places.values())]
+    for place in places.values():
         if not place and rest:  # nobody names it as it is now: it was changed, or it is all that is left
             place += _copies(rest, rest[0].sha256)
             rest = [piece for piece in rest if piece not in place]
-    return masking, current
+    return places
 
 
 def _shards(

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -47,3 +48,8 @@ def write_atomic(target: Path, data: bytes, mode: int = 0o644) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def path_of(artifact: Any) -> Path | None:
+    """Return where a KFP artifact lies that a stage can do without; None when it was not given."""
+    return Path(artifact.path) if artifact else None

@@ -16,7 +16,7 @@ from kfp_custody.components._shared.verification import Verified, require_digest
 MAX_SHARDS = 32
 """KFP hands a task all its inputs in one command-line argument, which Linux limits to 128 KiB."""
 RESOURCE = "shard"
-_ORIGIN = ("input", "policy", "masking-key", "detector")
+_ORIGIN = ("input", "source", "policy", "masking-key", "detector")
 _AGAIN = "Do not use these shards. Find out where they come from, then run the pipeline again."
 
 

@@ -1,5 +1,7 @@
 """A dataset of Parquet files, read one column at a time so that memory does not grow with the number of columns."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +50,35 @@ class Columns:
         import pyarrow.compute as pc
 
         return pc.cast(self._read(name), pa.large_string())
+
+    def counts(self, name: str) -> tuple[dict[str, int], int]:
+        """Return how often each text of a column occurs, and how many are missing; in memory row group by row group."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        counts: Counter[str] = Counter()
+        missing = 0
+        for column in self._groups(name):
+            missing += column.null_count
+            counted = pc.cast(column, pa.large_string()).drop_null().value_counts()
+            counts.update(
+                dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+            )
+        return dict(counts), missing
+
+    def missing(self, name: str) -> int:
+        """Return how many values of a column are missing."""
+        return sum(column.null_count for column in self._groups(name))
+
+    def _groups(self, name: str) -> "Iterator[pa.ChunkedArray]":
+        import pyarrow as pa
+
+        try:
+            for file in self.files:
+                for number in range(file.num_row_groups):
+                    yield file.read_row_group(number, [name]).select([name]).column(0)
+        except (pa.ArrowException, ValueError) as error:
+            raise unreadable(self.role, f"column {name!r} ({type(error).__name__})") from error
 
     def _read(self, name: str) -> "pa.ChunkedArray":
         import pyarrow as pa

@@ -1,12 +1,12 @@
 """The contracts of mask_pii, and of plan_shards, mask_shard and merge_shards, which do the same in parts."""
 
-from typing import List, NamedTuple  # noqa: UP035  (KFP reads this form only)
+from typing import NamedTuple
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output
 
 from kfp_custody.components._shared import artifacts
-from kfp_custody.components._shared.artifacts import MaskedDataset, MaskedShard, TestResult
+from kfp_custody.components._shared.artifacts import MaskedDataset, MaskedShard, SourceAttestation, TestResult
 from kfp_custody.components._shared.images import image
 
 
@@ -18,6 +18,7 @@ def mask_pii(
     report: Output[HTML],
     metrics: Output[Metrics],
     run_id: str,
+    source: Input[SourceAttestation] = None,
     policy: str = "card-transactions",
     expected_sha256: str = "",
 ) -> None:
@@ -29,6 +30,7 @@ def mask_pii(
     Args:
         data: Raw data: a Parquet or CSV (UTF-8) file, or a directory of files with the same columns.
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
+        source: The evidence that fetch_dataset left about the data; verified, and named in the evidence.
         policy: Name of a shipped masking policy, or path of a YAML file in the image or on a mounted volume.
         expected_sha256: SHA-256 of the SHA256SUMS listing that the raw data must have; empty records it only.
 
@@ -41,6 +43,7 @@ def mask_pii(
     from pathlib import Path
 
     from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.files import path_of
     from kfp_custody.components._shared.settings import load_settings
     from kfp_custody.components._shared.signers.loading import load_signer
 
@@ -50,16 +53,16 @@ def mask_pii(
         settings = load_settings()
         signer = load_signer(settings.signer_uri("pii_masking"))
         paths = Path(data.path), Path(masked.path), Path(evidence.path), Path(report.path)
-        done = mask_dataset(*paths, run_id, policy, expected_sha256, signer, settings)
+        done = mask_dataset(*paths, run_id, policy, expected_sha256, signer, settings, source=path_of(source))
         masked.metadata.update(done.metadata)
         for name, value in done.metrics.items():
             metrics.log_metric(name, value)
 
 
 @dsl.component(base_image=image("pii_masking"), install_kfp_package=False)
-def plan_shards(
-    data: Input[Dataset], policy: str = "card-transactions", rows_per_shard: int = 1_000_000
-) -> NamedTuple("ShardPlan", [("numbers", List[int]), ("shards", int)]):  # noqa: UP006
+def plan_shards(data: Input[Dataset], policy: str = "card-transactions", rows_per_shard: int = 1_000_000) -> NamedTuple(
+    "ShardPlan", [("numbers", list[int]), ("shards", int)]
+):
     """Count the rows of a dataset and say in how many shards it is to be masked, at most 32.
 
     Args:
@@ -91,6 +94,7 @@ def mask_shard(
     run_id: str,
     shard: int,
     shards: int,
+    source: Input[SourceAttestation] = None,
     policy: str = "card-transactions",
     expected_sha256: str = "",
 ) -> None:
@@ -104,6 +108,7 @@ def mask_shard(
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         shard: Number of the shard, from 0.
         shards: How many shards there are, at most 32.
+        source: The evidence that fetch_dataset left about the data; verified, and named in the evidence.
         policy: Name of a shipped masking policy, or path of a YAML file in the image or on a mounted volume.
         expected_sha256: SHA-256 of the SHA256SUMS listing that the raw data must have; empty records it only.
 
@@ -114,6 +119,7 @@ def mask_shard(
     from pathlib import Path
 
     from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.files import path_of
     from kfp_custody.components._shared.settings import load_settings
     from kfp_custody.components._shared.signers.loading import load_signer
 
@@ -123,7 +129,8 @@ def mask_shard(
         settings = load_settings()
         signer = load_signer(settings.signer_uri("pii_masking"))
         paths = Path(data.path), Path(masked.path), Path(evidence.path), None
-        mask_dataset(*paths, run_id, policy, expected_sha256, signer, settings, part=(shard, shards))
+        given = run_id, policy, expected_sha256, signer, settings
+        mask_dataset(*paths, *given, source=path_of(source), part=(shard, shards))
 
 
 @dsl.component(base_image=image("pii_masking"), install_kfp_package=False)

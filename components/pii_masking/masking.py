@@ -21,6 +21,7 @@ from kfp_custody.components._shared.shards import Shard, cut, require_number
 from kfp_custody.components.pii_masking.chunks import ChunkMasker, Tally
 from kfp_custody.components.pii_masking.detection import Detector
 from kfp_custody.components.pii_masking.operators import output_type
+from kfp_custody.components.pii_masking.origin import verified_origin
 from kfp_custody.components.pii_masking.policy import Policy, Rule, load_policy
 from kfp_custody.components.pii_masking.pseudonyms import read_masking_key
 from kfp_custody.components.pii_masking.reporting import CHECKS, ColumnFacts, MaskingReport, TextCounts
@@ -51,6 +52,7 @@ def mask_dataset(
     signer: Signer,
     settings: Settings,
     *,
+    source: Path | None = None,
     part: tuple[int, int] | None = None,
     chunk_rows: int = ROW_GROUP,
     workers: int | None = None,
@@ -67,6 +69,7 @@ def mask_dataset(
         expected_sha256: Listing digest that the data must have; empty means that it is only recorded.
         signer: Signs the evidence.
         settings: Names the masking key.
+        source: The evidence directory of fetch_dataset about the data; None for data that came in another way.
         part: Number of a shard and how many there are: only its rows are masked, and the evidence says so.
         chunk_rows: Rows masked at a time; the output does not depend on it.
         workers: Processes for free text, None for one a processor; the output does not depend on it.
@@ -74,7 +77,8 @@ def mask_dataset(
     Raises:
         InputRefused: The data cannot be read, does not fit the policy, has fewer rows than shards, or personal data was
             left in the result.
-        EvidenceInvalid: The data is not the expected one, or changed while it was read.
+        EvidenceInvalid: The data is not the expected one or not what its source evidence speaks of, or changed while it
+            was read.
         Misconfigured: Policy, key or detector are unusable, or there is no such shard.
         OSError: A file cannot be read or written.
     """
@@ -82,19 +86,20 @@ def mask_dataset(
         require_number(*part)
     given = load_policy(policy)
     raw = _identified(data, expected_sha256)
-    source = open_source(data, read_types(given))
-    rules = given.for_columns(source.schema.names, data.name)
-    schema = _masked_schema(rules, source.schema)
+    origin = verified_origin(source, raw, run_id, settings.trust_file)
+    tables = open_source(data, read_types(given))
+    rules = given.for_columns(tables.schema.names, data.name)
+    schema = _masked_schema(rules, tables.schema)
     key = read_masking_key(settings.masking_key) if rules.keyed else None
     shard = None
     if part is not None:
-        counts = source.count()
+        counts = tables.count()
         shard = cut(*part, sum(counts))
-        source = source.part(counts, shard.first, shard.end)
+        tables = tables.part(counts, shard.first, shard.end)
     with Detector(rules, workers) as detector, atomic_directory(masked) as partial:
         chunks = ChunkMasker(rules, key, detector)
         with ParquetSink(partial / NAME, schema) as sink:
-            for chunk in source.chunks(chunk_rows):
+            for chunk in tables.chunks(chunk_rows):
                 sink.write(chunks.mask(chunk).cast(schema))
                 _LOG.info("masked %d rows", chunks.tally.rows)
         _require_rows(data, chunks.tally.rows, shard)
@@ -108,7 +113,7 @@ def mask_dataset(
             raw_bytes=raw.size,
             masked_sha256=subject.sha256,
             rows=chunks.tally.rows,
-            columns=_columns(rules, source.schema, schema, chunks.tally),
+            columns=_columns(rules, tables.schema, schema, chunks.tally),
             texts={
                 name: TextCounts(chunks.tally.texts[name], text.changed, dict(text.counts))
                 for name, text in chunks.free_text.items()
@@ -118,9 +123,9 @@ def mask_dataset(
             detector=detector.facts,
         )
         statement = (
-            findings.statement(SHARD_MASKING, subject, run_id, CHECKS, [shard.resource()])
+            findings.statement(SHARD_MASKING, subject, run_id, CHECKS, [*origin, shard.resource()])
             if shard
-            else findings.statement(MASKING, subject, run_id, CHECKS)
+            else findings.statement(MASKING, subject, run_id, CHECKS, origin)
         )
         write_evidence(evidence, statement, signer, subject, findings.json())
         if report is not None:

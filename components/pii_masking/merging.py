@@ -34,6 +34,7 @@ from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import Verified, read_evidence, require_digest
 from kfp_custody.components._shared.verified_copies import verified_file
 from kfp_custody.components.pii_masking.masking import MaskingResult
+from kfp_custody.components.pii_masking.origin import named_origin
 from kfp_custody.components.pii_masking.reporting import CHECKS, MaskingReport, joined, read_report
 from kfp_custody.components.pii_masking.tables import NAME, ROW_GROUP, ParquetSink
 
@@ -94,7 +95,7 @@ def merge_shards(
         _write(partial / NAME, whole, trees)
         subject = list_tree(partial)
         findings = joined(parts, subject.sha256)
-        named = [entry for piece in whole for entry in piece.resources()]
+        named = [*named_origin(whole[0].masking), *(entry for piece in whole for entry in piece.resources())]
         statement = findings.statement(MASKING, subject, run_id, (*CHECKS, "every-shard-once"), named)
         write_evidence(evidence, statement, signer, subject, findings.json())
         write_atomic(report, findings.html().encode())
@@ -110,7 +111,12 @@ def _report(verified: Verified, directory: Path) -> MaskingReport:
     except DocumentFault as fault:
         raise _unfit(verified, f"{REPORT_NAME}: {fault}", fault.code) from fault
     shard = read_shard(verified)
-    said = [*report.configuration(), shard.resource()], report.metrics(), report.coverage(), report.masked_sha256
+    said = (
+        [*report.configuration(), *named_origin(verified), shard.resource()],
+        report.metrics(),
+        report.coverage(),
+        report.masked_sha256,
+    )
     predicate = verified.predicate
     signed = (
         *(predicate["configuration"], predicate.get("custody_metrics"), predicate.get("custody_coverage")),

@@ -1,5 +1,6 @@
 """The chain of custody as a drawing: what was made from what, and which links hold."""
 
+import re
 from collections.abc import Sequence
 
 from kfp_custody.components._shared.report import text
@@ -9,15 +10,20 @@ _GOOD, _BAD, _LINE = "#1a7f37", "#cf222e", "#57606a"
 
 # name -> column, row, first line, second line
 _BOXES = {
-    "masking": (0, 0, "mask_pii", "training month"),
-    "dataset": (1, 0, "attest_dataset", "masked dataset"),
-    "training": (2, 0, "train_model", "model + lineage"),
-    "model": (3, 0, "sign_model", "OpenSSF signature"),
-    "current-masking": (1, 1, "mask_pii", "present month"),
-    "drift": (2, 1, "check_drift", "present vs training"),
-    "gate": (3, 1, "enforce_policy", "signed decision"),
+    "source": (0, 0, "fetch_dataset", "training month"),
+    "masking": (1, 0, "mask_pii", "training month"),
+    "dataset": (2, 0, "attest_dataset", "masked dataset"),
+    "training": (3, 0, "train_model", "model + lineage"),
+    "model": (4, 0, "sign_model", "OpenSSF signature"),
+    "current-source": (1, 1, "fetch_dataset", "present month"),
+    "current-masking": (2, 1, "mask_pii", "present month"),
+    "drift": (3, 1, "check_drift", "present vs training"),
+    "gate": (4, 1, "enforce_policy", "signed decision"),
 }
+_FETCHED = ("source", "current-source")
 _ARROWS = (
+    ("source", "masking"),
+    ("current-source", "current-masking"),
     ("masking", "dataset"),
     ("dataset", "training"),
     ("training", "model"),
@@ -39,17 +45,20 @@ def draw_chain(checks: Sequence[Check], verdict: str, digests: dict[str, str]) -
         digests: Box name -> SHA-256 of what the stage made, of which the start is shown.
     """
     failed = [check.id for check in checks if check.verdict != "PASSED"]
+    # Raw data that was not fetched has no evidence; without checks, the reference pipeline is drawn.
+    named = " ".join(check.id for check in checks)
+    shown = {name for name in _BOXES if name not in _FETCHED or not checks or re.search(rf"[:>]{name}\b", named)}
     parts = [
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0L8 4L0 8z" fill="{_LINE}"/></marker></defs>'
     ]
-    for start, end in _ARROWS:
+    for start, end in (arrow for arrow in _ARROWS if shown.issuperset(arrow)):
         broken = any(i.startswith("link:") and _about(i, end) and i.endswith(start) for i in failed)
         parts.append(_arrow(start, end, broken))
-    for name in _BOXES:
+    for name in (name for name in _BOXES if name in shown):
         bad = verdict != "PASSED" if name == "gate" else any(_about(i, name) for i in failed)
         parts.append(_box(name, bad, digests.get(name, "")))
-    width, height = 4 * _WIDE + 3 * _GAP_X + 4, 2 * _HIGH + _GAP_Y + 4
+    width, height = 5 * _WIDE + 4 * _GAP_X + 4, 2 * _HIGH + _GAP_Y + 4
     return (
         f'<svg role="img" aria-label="The chain of custody" xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" '

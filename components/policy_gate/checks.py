@@ -14,7 +14,15 @@ from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import Listing, sha256_file
 from kfp_custody.components._shared.documents import MAX_JSON
 from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, from_os_error
-from kfp_custody.components._shared.evidence import ATTESTATION, DRIFT, MASKING, MODEL_SIGNATURE, TRAINING
+from kfp_custody.components._shared.evidence import (
+    ATTESTATION,
+    DRIFT,
+    FETCHING,
+    MASKING,
+    MODEL_SIGNATURE,
+    TRAINING,
+    descriptors,
+)
 from kfp_custody.components._shared.kinds import Kind
 from kfp_custody.components._shared.model_signature import MODEL_FOLDER, SIGNATURE_FILE, verify_model_signature
 from kfp_custody.components._shared.trust import Trust
@@ -23,7 +31,7 @@ from kfp_custody.components._shared.verification import Verified, read_evidence,
 
 @dataclass(frozen=True)
 class Chain:
-    """Where everything is that belongs to one release."""
+    """Where everything is that belongs to one release; the sources are there when the raw data was fetched."""
 
     dataset: Path
     masking: Path
@@ -33,6 +41,8 @@ class Chain:
     current: Path
     current_masking: Path
     drift: Path
+    source: Path | None = None
+    current_source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +119,13 @@ def check_chain(chain: Chain, trust: Trust, run_id: str, at: datetime) -> Findin
 
         found.attempt(f"evidence:{name}", read)
 
+    if chain.source is not None:
+        evidence("source", chain.source, FETCHING)
     evidence("masking", chain.masking, MASKING)
     evidence("dataset", chain.attestation, ATTESTATION)
     evidence("training", chain.provenance, TRAINING)
+    if chain.current_source is not None:
+        evidence("current-source", chain.current_source, FETCHING)
     evidence("current-masking", chain.current_masking, MASKING)
     evidence("drift", chain.drift, DRIFT)
     found.show("model", chain.model / SIGNATURE_FILE)
@@ -152,6 +166,17 @@ def check_chain(chain: Chain, trust: Trust, run_id: str, at: datetime) -> Findin
         "link:dataset.input->masking.input",
         found.link("dataset", "input", lambda verified: verified.dependency("input"), "masking"),
     )
+    for holder, target, there in (
+        ("masking", "source", chain.source),
+        ("current-masking", "current-source", chain.current_source),
+    ):
+        if there is not None or found.names(holder, "source"):
+            found.attempt(f"link:{holder}.source->{target}", found.bundle_link(holder, "source", target))
+            found.attempt(
+                f"link:{holder}.input->{target}", found.link(holder, "input", lambda v: v.subject_sha256, target)
+            )
+    if chain.source is not None or found.names("dataset", "source"):
+        found.attempt("link:dataset.source->source", found.bundle_link("dataset", "source", "source"))
     found.attempt("link:model.files->training", found.signed_model)
     return Findings(tuple(found.checks), found.verified, found.shown, found.listings.get("model"))
 
@@ -188,6 +213,11 @@ class _Findings:
         if name not in self.verified:
             raise _NotGenuine(name)
         return self.verified[name]
+
+    def names(self, name: str, resource: str) -> bool:
+        """Tell whether genuine evidence refers to something."""
+        piece = self.verified.get(name)
+        return piece is not None and any(entry["name"] == resource for entry in descriptors(piece.statement))
 
     def bytes(self, artifact: str, root: Path, according_to: str) -> Callable[[], str]:
         def look() -> str:

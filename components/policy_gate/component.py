@@ -8,6 +8,7 @@ from kfp_custody.components._shared.artifacts import (
     Decision,
     MaskedDataset,
     SignedModel,
+    SourceAttestation,
     TestResult,
     TrainingProvenance,
 )
@@ -27,6 +28,8 @@ def enforce_policy(
     decision: Output[Decision],
     report: Output[HTML],
     run_id: str,
+    source: Input[SourceAttestation] = None,
+    current_source: Input[SourceAttestation] = None,
     policy: str = "baseline",
     model_name: str = "fraud-detection",
 ) -> str:
@@ -45,6 +48,8 @@ def enforce_policy(
         current_masking: The evidence that mask_pii left about it.
         drift: The evidence that check_drift left.
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
+        source: The evidence that fetch_dataset left about the raw data; needed when the masking names it.
+        current_source: The same about the raw present data.
         policy: Name of a shipped policy, or path of a policy file in the image or on a mount.
         model_name: The name that the decision lets the model be deployed under.
 
@@ -56,6 +61,7 @@ def enforce_policy(
     from pathlib import Path
 
     from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.files import path_of
     from kfp_custody.components._shared.settings import load_settings
 
     with boundary():
@@ -63,8 +69,9 @@ def enforce_policy(
         from kfp_custody.components.policy_gate.gate import enforce
 
         artifacts = (dataset, masking, attestation, provenance, model, current, current_masking, drift)
+        sources = (path_of(each) for each in (source, current_source))
         done = enforce(
-            Chain(*(Path(each.path) for each in artifacts)),
+            Chain(*(Path(each.path) for each in artifacts), *sources),
             Path(decision.path),
             Path(report.path),
             run_id=run_id,

@@ -8,27 +8,31 @@ from datetime import datetime
 from typing import Any, Final
 
 from kfp_custody.components._shared.evidence import descriptors
-from kfp_custody.components._shared.kinds import ATTESTATION, DRIFT, MASKING, MODEL_SIGNATURE, TRAINING
+from kfp_custody.components._shared.kinds import ATTESTATION, DRIFT, FETCHING, MASKING, MODEL_SIGNATURE, TRAINING
 from kfp_custody.components._shared.verification import Verified
 
 # What rules may name, and the evidence behind it.
 VARIABLES = {
+    "source": "source",
     "masking": "masking",
     "dataset": "dataset",
     "training": "training",
     "model": "model",
     "drift": "drift",
+    "current_source": "current-source",
     "current_masking": "current-masking",
 }
 GATE = "gate"
 
 # The kind of evidence behind each variable: what a policy must require for a rule to mean anything.
 KIND_OF = {
+    "source": FETCHING,
     "masking": MASKING,
     "dataset": ATTESTATION,
     "training": TRAINING,
     "model": MODEL_SIGNATURE,
     "drift": DRIFT,
+    "current_source": FETCHING,
     "current_masking": MASKING,
 }
 
@@ -48,11 +52,13 @@ _TEST: Final = {
 _BUILD: Final = {**_TIMED, **_REFERS, "parameters": "map<string, dyn>", "internal": "map<string, dyn>"}
 
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "source": _BUILD,
     "masking": _TEST,
     "dataset": _BUILD,
     "training": _BUILD,
     "model": _ANY,
     "drift": _TEST,
+    "current_source": _BUILD,
     "current_masking": _TEST,
     GATE: {"signer": "string", "deciders": "list<string>", "model_name": "string"},
 }
@@ -62,7 +68,7 @@ _COVERAGE = ("checked", "skipped", "errors")
 _MASKING = {
     "metrics": ("rows", "columns", "columns_masked", "texts", "texts_changed", "entities", "entities_*"),
     "coverage": _COVERAGE,
-    "resources": ("input", "policy", "report", "masking-key", "detector", "mask-shard-*", "attest-shard-*"),
+    "resources": ("input", "policy", "report", "masking-key", "detector", "source", "mask-shard-*", "attest-shard-*"),
 }
 REPORTED: Final[Mapping[str, Mapping[str, Collection[str]]]] = {
     "masking": _MASKING,
@@ -70,8 +76,8 @@ REPORTED: Final[Mapping[str, Mapping[str, Collection[str]]]] = {
     "dataset": {
         "metrics": (),
         "parameters": (),
-        "internal": ("files", "bytes", "dvc_pushed"),
-        "resources": ("input", "masking", "dataset", "dvc"),
+        "internal": ("files", "bytes", "rows", "columns", "dvc_pushed"),
+        "resources": ("input", "masking", "masking-report", "source", "schema", "dataset", "dvc"),
     },
     "training": {
         "metrics": (

@@ -1,6 +1,7 @@
 """The reference pipeline: from raw card transactions to a served model, with a chain of custody all the way."""
 
-from typing import Any
+from collections import namedtuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -10,15 +11,20 @@ from kfp_custody.components import (
     check_drift,
     deploy_model,
     enforce_policy,
+    fetch_dataset,
     mask_pii,
     mask_shard,
     merge_shards,
+    plan_shards,
     refuse,
     sign_model,
     train_model,
 )
+from kfp_custody.components._shared.artifacts import MaskedDataset, SourceAttestation, TestResult
 from kfp_custody.components._shared.shards import require_number
 from kfp_custody.pipelines.platform import on_cluster
+
+PLANNED = 0
 
 
 def fraud_detection_in_shards(shards: int) -> Any:
@@ -28,20 +34,23 @@ def fraud_detection_in_shards(shards: int) -> Any:
     shards there must be. One shard is the plain pipeline.
 
     Args:
-        shards: How many, 1 to 32.
+        shards: How many, 1 to 32; PLANNED for as many as the rows need, which plan_shards counts in the run.
 
     Raises:
         Misconfigured: another number.
     """
-    require_number(0, shards)
-    name = "fraud-detection" if shards == 1 else f"fraud-detection-in-{shards}-shards"
+    if shards != PLANNED:
+        require_number(0, shards)
+    name = {1: "fraud-detection", PLANNED: "fraud-detection-in-shards"}.get(
+        shards, f"fraud-detection-in-{shards}-shards"
+    )
 
     @dsl.pipeline(name=name)
     def fraud_detection(
         data_uri: str,
         data_current_uri: str,
-        data_sha256: str = "",
-        data_current_sha256: str = "",
+        data_revision: str = "",
+        data_current_revision: str = "",
         mask_policy: str = "card-transactions",
         train_algorithm: str = "xgboost",
         train_label: str = "is_fraud",
@@ -51,17 +60,18 @@ def fraud_detection_in_shards(shards: int) -> Any:
         deploy_target: str = "seldon-v2",
         deploy_model_uri: str = "",
     ) -> None:
-        """Mask, attest, train, sign, check drift, decide and deploy; every stage leaves signed evidence.
+        """Fetch, mask, attest, train, sign, check drift, decide and deploy; every stage leaves signed evidence.
 
         A stage refuses what is not exactly what the evidence before it speaks of. The gate verifies all of it again,
         evaluates the policy and signs PASSED or FAILED; nothing is deployed unless it says PASSED, and the run fails
         otherwise with the reasons.
 
         Args:
-            data_uri: The raw training month: a Parquet or CSV file or a folder of them.
+            data_uri: The raw training month: git+https://host/repo.git//path (DVC, Git LFS), s3://, gs://, abfss:// or
+                a folder; the platform's sources file says what is allowed.
             data_current_uri: The raw present month, for the drift check.
-            data_sha256: Digest that the listing of the training month must have; empty only records it.
-            data_current_sha256: Digest that the listing of the present month must have; empty only records it.
+            data_revision: Commit, branch or tag (git), or sha256:<hex> of the listing that the data must have (all).
+            data_current_revision: The same for the present month.
             mask_policy: Masking policy: the name of a shipped one or the path of a file.
             train_algorithm: xgboost, hist_gradient_boosting, random_forest or logistic_regression.
             train_label: Column with 0 and 1.
@@ -73,17 +83,12 @@ def fraud_detection_in_shards(shards: int) -> Any:
         """
         run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
-        def import_month(uri: str, name: str) -> dsl.PipelineTask:
-            month = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset, reimport=True).set_display_name(name)
-            return month.set_caching_options(False)
+        def fetch_month(uri: str, revision: str, name: str) -> dsl.PipelineTask:
+            month = fetch_dataset(run_id=run_id, uri=uri, revision=revision)
+            return on_cluster(month.set_display_name(name), "data_versioning")
 
-        masked = mask_month(
-            shards=shards,
-            data=import_month(data_uri, "training-month").output,
-            run_id=run_id,
-            policy=mask_policy,
-            expected_sha256=data_sha256,
-        )
+        training = fetch_month(data_uri, data_revision, "fetch-training-month")
+        masked = mask_month(shards, training, run_id, mask_policy)
         attested = on_cluster(
             attest_dataset(dataset=masked.outputs["masked"], masking=masked.outputs["evidence"], run_id=run_id),
             "data_attestation",
@@ -103,15 +108,8 @@ def fraud_detection_in_shards(shards: int) -> Any:
             sign_model(model=trained.outputs["model"], provenance=trained.outputs["provenance"], run_id=run_id),
             "artifact_signing",
         )
-        current = on_cluster(
-            mask_pii(
-                data=import_month(data_current_uri, "present-month").output,
-                run_id=run_id,
-                policy=mask_policy,
-                expected_sha256=data_current_sha256,
-            ).set_display_name("mask-present-month"),
-            "pii_masking",
-        )
+        present = fetch_month(data_current_uri, data_current_revision, "fetch-present-month")
+        current = mask_month(1, present, run_id, mask_policy).set_display_name("mask-present-month")
         drift = on_cluster(
             check_drift(
                 reference=masked.outputs["masked"],
@@ -135,6 +133,8 @@ def fraud_detection_in_shards(shards: int) -> Any:
                 current=current.outputs["masked"],
                 current_masking=current.outputs["evidence"],
                 drift=drift.outputs["evidence"],
+                source=training.outputs["evidence"],
+                current_source=present.outputs["evidence"],
                 run_id=run_id,
                 policy=gate_policy,
                 model_name=deploy_name,
@@ -159,17 +159,50 @@ def fraud_detection_in_shards(shards: int) -> Any:
     return fraud_detection
 
 
-def mask_month(shards: int, data: Any, run_id: str, **parameters: Any) -> dsl.PipelineTask:
+def mask_month(shards: int, fetched: dsl.PipelineTask, run_id: str, policy: Any) -> dsl.PipelineTask:
     """Mask a month whole, or fan out over its shards and merge them; both leave the same outputs."""
+    given = {"data": fetched.outputs["data"], "source": fetched.outputs["evidence"], "run_id": run_id, "policy": policy}
     if shards == 1:
-        return on_cluster(mask_pii(data=data, run_id=run_id, **parameters), "pii_masking")
-    with dsl.ParallelFor(items=list(range(shards)), name="shards") as shard:
-        part = on_cluster(mask_shard(data=data, run_id=run_id, shard=shard, shards=shards, **parameters), "pii_masking")
+        return on_cluster(mask_pii(**given), "pii_masking")
+    if shards != PLANNED:
+        return mask_in_shards(numbers=list(range(shards)), shards=shards, **given)
+    plan = on_cluster(plan_shards(data=fetched.outputs["data"], policy=policy), "pii_masking")
+    return mask_in_shards(numbers=plan.outputs["numbers"], shards=plan.outputs["shards"], **given)
+
+
+@dsl.pipeline(name="mask-in-shards")
+def mask_in_shards(
+    data: dsl.Input[dsl.Dataset],
+    source: dsl.Input[SourceAttestation],
+    run_id: str,
+    numbers: list[int],
+    shards: int,
+    policy: str,
+) -> NamedTuple("Merged", [("masked", MaskedDataset), ("evidence", TestResult)]):
+    """Mask and attest the shards of a dataset side by side, and put them together.
+
+    A pipeline of its own, because kfp.local loops only over what comes from outside of a pipeline.
+
+    Args:
+        data: The raw data.
+        source: The evidence that fetch_dataset left about it.
+        run_id: The pipeline run.
+        numbers: The numbers of the shards.
+        shards: How many there are.
+        policy: Masking policy.
+
+    Returns:
+        masked: The masked dataset.
+        evidence: Signed test result about it.
+    """
+    given = {"data": data, "source": source, "run_id": run_id, "policy": policy}
+    with dsl.ParallelFor(items=numbers, name="shards") as shard:
+        part = on_cluster(mask_shard(shard=shard, shards=shards, **given), "pii_masking")
         attested = on_cluster(
             attest_shard(shard=part.outputs["masked"], masking=part.outputs["evidence"], run_id=run_id),
             "data_attestation",
         )
-    return on_cluster(
+    merged = on_cluster(
         merge_shards(
             masked_shards=dsl.Collected(part.outputs["masked"]),
             maskings=dsl.Collected(part.outputs["evidence"]),
@@ -179,6 +212,7 @@ def mask_month(shards: int, data: Any, run_id: str, **parameters: Any) -> dsl.Pi
         ),
         "pii_masking",
     )
+    return namedtuple("Merged", ("masked", "evidence"))(merged.outputs["masked"], merged.outputs["evidence"])
 
 
 fraud_detection = fraud_detection_in_shards(1)

@@ -19,6 +19,8 @@ def promotion(
     promote_current_uri: str,
     promote_current_masking_uri: str,
     promote_drift_uri: str,
+    promote_source_uri: str,
+    promote_current_source_uri: str,
     gate_policy: str = "baseline",
     deploy_name: str = "fraud-detection",
     deploy_model_uri: str = "",
@@ -39,6 +41,8 @@ def promotion(
         promote_current_uri: The masked present month: output masked of the other mask_pii.
         promote_current_masking_uri: Its evidence: output evidence of the same mask_pii.
         promote_drift_uri: Output evidence of check_drift.
+        promote_source_uri: Output evidence of the fetch_dataset that brought the raw training month.
+        promote_current_source_uri: Output evidence of the other fetch_dataset.
         gate_policy: Gate policy: the name of a shipped one or the path of a file; the trust file must pin it.
         deploy_name: Name that the model is served under.
         deploy_model_uri: Where the serving system reads the signed model from (seldon-v2 only).
@@ -61,6 +65,8 @@ def promotion(
             current=imported(promote_current_uri, "present-month"),
             current_masking=imported(promote_current_masking_uri, "masking-present-month"),
             drift=imported(promote_drift_uri, "drift"),
+            source=imported(promote_source_uri, "source"),
+            current_source=imported(promote_current_source_uri, "source-present-month"),
             run_id=promote_run_id,
             policy=gate_policy,
             model_name=deploy_name,

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PIPELINES = sorted(path.parent.name for path in ROOT.glob("pipelines/*/pipeline.py"))
 DIGEST = "sha256:" + "ab" * 32
 # What runs in a loop, or gathers it, is for KFP's own DSL.
-ALONE = [name for name in CATALOG if name not in ("mask_shard", "attest_shard", "merge_shards")]
+ALONE = [name for name in CATALOG if name not in ("plan_shards", "mask_shard", "attest_shard", "merge_shards")]
 PINS = {image(room): DIGEST for room in set(CATALOG.values())}
 
 OWN = """\

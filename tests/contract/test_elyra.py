@@ -83,13 +83,20 @@ def by_way(document: dict[str, Any]) -> dict[str, set[str]]:
     ways: dict[str, set[str]] = {"inputValue": set(), "inputPath": set(), "outputPath": set()}
     for part in document["implementation"]["container"]["args"]:
         if isinstance(part, dict):
-            ((way, name),) = part.items()
+            ((way, name),) = (optional(part)[1] if "if" in part else part).items()
             ways[way].add(name)
     return ways
 
 
+def optional(part: dict[str, Any]) -> list[Any]:
+    """What stands in the command when an input is there that need not be."""
+    then: list[Any] = part["if"]["then"]
+    assert part["if"]["cond"] == {"isPresent": then[1]["inputPath"]}
+    return then
+
+
 def test_there_is_a_file_for_every_component_that_stands_alone() -> None:
-    alone = set(CATALOG) - {"mask_shard", "attest_shard", "merge_shards"}  # Elyra draws no loop
+    alone = set(CATALOG) - {"plan_shards", "mask_shard", "attest_shard", "merge_shards"}  # Elyra draws no loop
     assert {read(path)["name"] for path in FILES} == alone
     assert len(FILES) == len(alone)
 
@@ -159,7 +166,13 @@ def as_elyra_calls(function: str, values: dict[str, str], paths: dict[str, Path]
     container = read(path)["implementation"]["container"]
     given = {each["name"]: each["default"] for each in read(path)["inputs"] if "default" in each} | values
     words = []
-    for part in [*container["command"], *container["args"]]:
+    parts: list[Any] = [*container["command"]]
+    for part in container["args"]:
+        if not isinstance(part, dict) or "if" not in part:
+            parts.append(part)
+        elif part["if"]["cond"]["isPresent"] in paths:
+            parts += optional(part)
+    for part in parts:
         if isinstance(part, str):
             words.append(part)
         else:
@@ -231,7 +244,8 @@ def test_a_value_that_a_stage_returns_is_written_to_its_path(tmp_path: Path, mon
     for name, value in site.environment.items():
         monkeypatch.setenv(name, value)
     made = {name: tmp_path / "made" / name for name in ("decision", "report", "Output")}
-    done = run(as_elyra_calls("enforce_policy", {"run_id": RUN}, {**dataclasses.asdict(chain), **made}), tmp_path)
+    places = {name: path for name, path in dataclasses.asdict(chain).items() if path}
+    done = run(as_elyra_calls("enforce_policy", {"run_id": RUN}, {**places, **made}), tmp_path)
     assert done.returncode == 0, done.stderr
     assert made["Output"].read_text() == "PASSED"
     assert read_evidence(made["decision"], DECISION, site.trust, run_id=RUN).result == "PASSED"

@@ -219,9 +219,12 @@ def test_a_closed_vocabulary_is_described_and_holds_the_default(name: str) -> No
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_value_is_returned_singly(name: str) -> None:
-    """kfp.local takes a condition on a named output to be false, silently; on the single one it works."""
+    """kfp.local takes a condition on a named output to be false, silently; on the single one it works.
+
+    A plan is no verdict: nobody asks a condition of it.
+    """
     values = definitions(interface(name), "output", "parameters")
-    assert set(values) <= {"Output"}
+    assert set(values) <= ({"numbers", "shards"} if name == "plan_shards" else {"Output"})
 
 
 def test_the_gate_returns_one_string() -> None:
@@ -287,7 +290,7 @@ def test_pipeline_parameters_are_short_public_and_described(name: str) -> None:
 def test_a_run_form_is_short_and_in_the_order_of_the_stages(name: str) -> None:
     """The form shows the parameters in alphabetical order and without descriptions: the first word is the stage."""
     parameters = definitions(pipeline(name)["root"], "input", "parameters")
-    assert len(parameters) <= 12
+    assert len(parameters) <= (14 if name == "promotion" else 12)  # it names every piece of evidence
     assert {key.partition("_")[0] for key in parameters} <= {"data", "mask", "train", "gate", "deploy", "promote"}
     assert [key for key in parameters if not key.partition("_")[2]] == []
     assert definitions(pipeline(name)["root"], "input", "artifacts") == {}, "the form cannot give an artifact"

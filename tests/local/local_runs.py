@@ -56,6 +56,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         trust += [f"    may_sign: [{', '.join(kinds)}]"]
     trust += ["policies:", "  - name: baseline", f"    sha256: {load_policy('baseline').sha256}"]
     (root / "trust.yaml").write_text("\n".join(trust))
+    (root / "sources.yaml").write_text(f"version: 1\nsources: [{{prefix: 'file://{root}/', engine: local}}]\n")
     (root / "masking.key").write_text("ab" * 32)
     (root / "masking.key").chmod(0o600)
     write_month(root / "train", rows=24_000, seed=1, month="2026-09")

@@ -27,12 +27,17 @@ def v1_text(function: str, description: str, spec: dict[str, Any]) -> str:
     """
     inputs: list[dict[str, Any]] = []
     outputs: list[dict[str, Any]] = []
-    arguments: list[str | dict[str, str]] = []
+    arguments: list[str | dict[str, Any]] = []
     own = interface(spec)
     for side, listed, key in (("input", inputs, "inputPath"), ("output", outputs, "outputPath")):
         for name, definition in definitions(own, side, "artifacts").items():
-            listed.append({"name": name, "type": _artifact(definition), "description": definition["description"]})
-            arguments += [f"--{name}", {key: name}]
+            described = {"name": name, "type": _artifact(definition), "description": definition["description"]}
+            given: list[str | dict[str, Any]] = [f"--{name}", {key: name}]
+            if definition.get("isOptional"):
+                described["optional"] = True
+                given = [{"if": {"cond": {"isPresent": name}, "then": given}}]
+            listed.append(described)
+            arguments += given
     for name, definition in definitions(own, "input", "parameters").items():
         inputs.append(_parameter(name, definition))
         arguments += [f"--{name}", {"inputValue": name}]
