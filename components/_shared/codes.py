@@ -87,6 +87,7 @@ TOO_FEW_ROWS = _code(120, "the data has fewer rows than there are shards")
 
 SOURCE_URI = _code(131, "the URI of the data is none that can be fetched")
 SOURCE_REVISION = _code(132, "the revision does not name exactly one commit, or is none that this source can have")
+SOURCE_POINTER = _code(133, "the commit has no file or pointer at this path, or one of a form that is not read")
 SOURCE_SIZE = _code(134, "the data has more bytes than the platform lets be fetched")
 
 # --- E2xx EvidenceInvalid --------------------------------------------------------------------------------------------
@@ -126,6 +127,8 @@ OBJECT_CHANGED = _code(262, "an object of the source was added, removed or chang
 OBJECT_SIZE = _code(263, "an object has more or fewer bytes than the pointer or listing says")
 OBJECT_DIGEST = _code(264, "an object is not the one that the pointer names")
 DATA_PIN = _code(265, "the data is not that of the SHA-256 that the revision asks for")
+GIT_OBJECT = _code(266, "a Git object is not what its name says")
+SENT_ELSEWHERE = _code(267, "a server sends the stage to a host that the platform does not allow")
 RANGE = _code(268, "a server does not go on where a transfer broke")
 ROWS = _code(254, "a dataset has another number of rows than its evidence counts")
 MODEL_UNSIGNED = _code(271, "the model is not signed")

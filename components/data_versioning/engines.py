@@ -16,6 +16,17 @@ def plan_source(location: Location, revision: Revision, source: Source) -> Plan:
     Raises:
         The refusals of `fetching.fetch`.
     """
+    if location.is_git:
+        from kfp_custody.components.data_versioning.git import open_commit
+
+        with open_commit(location, revision.git, source) as commit:
+            if source.store is None:
+                from kfp_custody.components.data_versioning.lfs import plan_lfs
+
+                return plan_lfs(commit, location.inner, source)
+            from kfp_custody.components.data_versioning.dvc import plan_dvc
+
+            return plan_dvc(commit, location.inner, open_store(source.store, source), source.encryption)
     if location.scheme == "file":
         root, inner = Path("/", source.prefix.path), location.path.removeprefix(source.prefix.path).strip("/")
         if root.is_file():
@@ -30,4 +41,12 @@ def open_store(place: Location, source: Source) -> Store:
         from kfp_custody.components.data_versioning.s3_store import S3Store
 
         return S3Store(place, source)
+    if place.scheme == "gs":
+        from kfp_custody.components.data_versioning.gcs_store import GcsStore
+
+        return GcsStore(place, source)
+    if place.scheme == "abfss":
+        from kfp_custody.components.data_versioning.azure_store import AzureStore
+
+        return AzureStore(place, source)
     return FolderStore(Path("/", place.path))

@@ -4,6 +4,7 @@ No symbolic link is followed, also not one that takes a folder's place between t
 was opened as is compared with where it should be.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Generator
@@ -64,12 +65,17 @@ class FolderStore:
 
         Raises:
             EvidenceInvalid: it is not there, or is another one now.
+        InputRefused: it is a link or a special file.
         """
         path = os.path.join(self._root, key)
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise missing(self.name, key) from error
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise _not_regular(key) from error
         file = os.fdopen(handle, "rb", buffering=0)
         try:
             now = _stored(key, os.fstat(handle))  # also refuses what is no regular file

@@ -16,7 +16,6 @@ _LOOPBACK = r"(?:127\.0\.0\.1|localhost)(?::[1-9][0-9]{0,4})?"
 _FORMS = {
     "git+https": re.compile(_HOST),
     "git+http": re.compile(_LOOPBACK),  # unencrypted only to this machine
-    "git+ssh": re.compile(_HOST),
     "git+file": re.compile(""),
     "s3": re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
     "gs": re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"),

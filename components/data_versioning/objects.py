@@ -41,21 +41,25 @@ class Reading:
     version: str | None = None
 
 
-class Store(Protocol):
-    """Where objects are."""
+class Readable(Protocol):
+    """Where objects are that are known by name."""
 
     @property
     def name(self) -> str:
         """Its address, for messages and evidence; no secret in it."""
-
-    def entries(self, prefix: str) -> list[Stored]:
-        """Return every object that is `prefix` or below it, as it is now."""
 
     def read(self, key: str, pin: str | None, offset: int) -> Reading:
         """Read an object from an offset on, and only in the state that `pin` names (None: as it is now)."""
 
     def rule(self) -> str | None:
         """Return the encryption that the bucket gives to new objects; None when there is no such thing, or unknown."""
+
+
+class Store(Readable, Protocol):
+    """Where objects are that can be listed."""
+
+    def entries(self, prefix: str) -> list[Stored]:
+        """Return every object that is `prefix` or below it, as it is now."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Plan:
     """
 
     files: tuple[Wanted, ...]
-    store: Store
+    store: Readable
     commit: str | None = None
     pointer: dict[str, Any] | None = None
     still: Callable[[], None] = lambda: None

@@ -23,8 +23,8 @@ from kfp_custody.components.data_versioning.objects import (
     THREADS,
     Interrupted,
     Plan,
+    Readable,
     Reading,
-    Store,
     Wanted,
     changed,
 )
@@ -139,7 +139,7 @@ class _Progress:
 class _Receiver:
     """Fetches files; the threads share it."""
 
-    def __init__(self, store: Store, folder: Path, encryption: Encryption, progress: _Progress) -> None:
+    def __init__(self, store: Readable, folder: Path, encryption: Encryption, progress: _Progress) -> None:
         self._store, self._folder, self._encryption, self._progress = store, folder, encryption, progress
 
     def batch(self, files: Sequence[Wanted]) -> list[Received]:

@@ -33,7 +33,7 @@ from kfp_custody.components._shared.errors import InputRefused, Misconfigured, P
 from kfp_custody.components.data_versioning.encryption import LEVELS, Encryption
 from kfp_custody.components.data_versioning.locations import Location, parse_prefix
 
-_GIT = ("git+https", "git+http", "git+ssh", "git+file")
+_GIT = ("git+https", "git+http", "git+file")
 _ENGINES = {"dvc": _GIT, "git-lfs": _GIT, "s3": ("s3",), "gcs": ("gs",), "azure": ("abfss",), "local": ("file",)}
 _OPTIONAL = ("remote", "endpoint", "region", "hosts", "encryption", "credentials", "git_credentials", "max_bytes")
 _ORIGIN = re.compile(r"https://[a-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost)(:\d{1,5})?")
