@@ -63,6 +63,7 @@ RETRIES = {
     "attest_shard": 2,
     "train_model": 1,  # the same seed gives the same model; costs hours, and leaves another run in MLflow
     "sign_model": 2,  # the bytes stay; keyless, one more entry in a public log
+    "profile_dataset": 2,
     "check_drift": 2,  # reads, and signs what it read
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,

@@ -56,6 +56,7 @@ class ContainerRun(demo.Run):
         self.told = self.home / "processes"
         shutil.rmtree(self.told, ignore_errors=True)
         trust = {self.home / "trust.yaml": "/etc/custody/trust/trust.yaml", PROBE: "/probe"}
+        sources = {self.home / "sources.yaml": "/etc/custody/trust/sources.yaml"}
         signing = {secrets / "pipeline.pem": "/etc/custody/signing/key.pem"}
         signer = {"CUSTODY_SIGNER": "file:/etc/custody/signing/key.pem"}
 
@@ -65,9 +66,7 @@ class ContainerRun(demo.Run):
             return Grant({**trust, **read}, {**places, self._writable("processes"): "/told"}, {**environment, **probe})
 
         self.grants = {
-            "fetch_dataset": grant(
-                {**signing, self.home / "sources.yaml": "/etc/custody/trust/sources.yaml", data: str(data)}, {}, **signer
-            ),
+            "fetch_dataset": grant({**signing, **sources, data: str(data)}, {}, **signer),
             "mask_pii": grant({**signing, secrets / "masking.key": "/etc/custody/masking/key"}, {}, **signer),
             "attest_dataset": grant(signing, {"dvc": "/var/dvc"}, **signer, CUSTODY_DVC_REMOTE="/var/dvc"),
             "train_model": grant(

@@ -41,7 +41,10 @@ def compile_(
     shards: Annotated[
         int | None,
         typer.Option(
-            "--shards", metavar="N", help="Mask the training month in N shards side by side (fraud_detection alone)."
+            "--shards",
+            metavar="N",
+            help="Mask the training month in N shards side by side (fraud_detection alone); "
+            "0: as many as the data needs, one for each million rows.",
         ),
     ] = None,
     literals: Annotated[

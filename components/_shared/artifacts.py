@@ -45,6 +45,12 @@ class TestResult(dsl.Artifact):
     schema_title = "system.TestResult"
 
 
+class DatasetProfile(dsl.Artifact):
+    """A directory with `profile.json`: the columns of a dataset without its rows."""
+
+    schema_title = "system.DatasetProfile"
+
+
 class TrainedModel(dsl.Artifact):
     """A model directory that train_model wrote; nobody has signed it yet."""
 

@@ -40,6 +40,7 @@ SHARD_ATTESTATION = Kind("attest-shard", PROVENANCE)
 TRAINING = Kind("train-model", PROVENANCE)
 MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
 DRIFT = Kind("check-drift", TEST_RESULT)
+PROFILE = Kind("profile-dataset", PROVENANCE)
 DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
 DECISION = Kind("enforce-policy", VERIFICATION_SUMMARY)
 
@@ -47,6 +48,6 @@ KINDS = {
     kind.name: kind
     for kind in (
         *(FETCHING, MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
-        *(TRAINING, MODEL_SIGNATURE, DRIFT, DECISION, DEPLOYMENT),
+        *(TRAINING, MODEL_SIGNATURE, DRIFT, PROFILE, DECISION, DEPLOYMENT),
     )
 }

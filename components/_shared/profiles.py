@@ -111,8 +111,9 @@ def profile_numbers(values: "NDArray[np.float64]") -> NumberProfile:
     ranks = ((2 * np.arange(count, dtype=np.int64) + 1) * finite.size) // (2 * count)
     with np.errstate(over="ignore", invalid="ignore"):  # near the end of the range there are no moments
         mean, std = float(finite.mean()), float(finite.std())
-    moments = (mean, std) if np.isfinite(mean) and np.isfinite(std) else (None, None)
-    return NumberProfile(missing, infinite, finite.size, *moments, tuple(finite[ranks].tolist()))
+    known = bool(np.isfinite(mean) and np.isfinite(std))
+    quantiles = tuple(finite[ranks].tolist())
+    return NumberProfile(missing, infinite, finite.size, mean if known else None, std if known else None, quantiles)
 
 
 def profile_categories(counts: Mapping[str, int], missing: int) -> CategoryProfile:

@@ -1,10 +1,11 @@
-"""The component check_drift: its contract; the work is in stage.py."""
+"""The contracts of check_drift and profile_dataset."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Input, Metrics, Output
 
 from kfp_custody.components._shared.artifacts import (
     DatasetAttestation,
+    DatasetProfile,
     MaskedDataset,
     SignedModel,
     TestResult,
@@ -65,3 +66,35 @@ def check_drift(
     metrics.metadata.update(outcome.metrics)
     evidence.metadata["verdict"] = outcome.verdict
     return outcome.verdict
+
+
+@dsl.component(base_image=image("drift_detection"), install_kfp_package=False)
+def profile_dataset(
+    dataset: Input[MaskedDataset],
+    attestation: Input[DatasetAttestation],
+    profile: Output[DatasetProfile],
+    evidence: Output[TestResult],
+    run_id: str,
+) -> None:
+    """Describe the columns of a dataset by quantiles and counts, without its rows, and sign what the profile is of.
+
+    Args:
+        dataset: The attested dataset.
+        attestation: The evidence that attest_dataset left about it.
+        run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
+
+    Returns:
+        profile: A directory with profile.json.
+        evidence: Signed provenance of the profile; it names the dataset and its attestation.
+    """
+    from pathlib import Path
+
+    from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.settings import load_settings
+
+    with boundary():
+        from kfp_custody.components.drift_detection import profiling
+
+        given, made = (Path(dataset.path), Path(attestation.path)), (Path(profile.path), Path(evidence.path))
+        done = profiling.profile_dataset(*given, *made, run_id, load_settings())
+        profile.metadata.update(done.metadata())

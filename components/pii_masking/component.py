@@ -60,7 +60,7 @@ def mask_pii(
 
 
 @dsl.component(base_image=image("pii_masking"), install_kfp_package=False)
-def plan_shards(data: Input[Dataset], policy: str = "card-transactions", rows_per_shard: int = 1_000_000) -> NamedTuple(
+def plan_shards(data: Input[Dataset], policy: str = "card-transactions", rows_per_shard: int = 1_000_000) -> NamedTuple(  # type: ignore[valid-type]
     "ShardPlan", [("numbers", list[int]), ("shards", int)]
 ):
     """Count the rows of a dataset and say in how many shards it is to be masked, at most 32.
@@ -83,7 +83,7 @@ def plan_shards(data: Input[Dataset], policy: str = "card-transactions", rows_pe
         from kfp_custody.components.pii_masking import planning
 
         plan = planning.plan_shards(Path(data.path), policy, rows_per_shard)
-        return namedtuple("ShardPlan", ("numbers", "shards"))(plan.numbers, plan.shards)
+        return namedtuple("ShardPlan", ("numbers", "shards"))(plan.numbers, plan.shards)  # type: ignore[call-arg]
 
 
 @dsl.component(base_image=image("pii_masking"), install_kfp_package=False)
@@ -129,8 +129,8 @@ def mask_shard(
         settings = load_settings()
         signer = load_signer(settings.signer_uri("pii_masking"))
         paths = Path(data.path), Path(masked.path), Path(evidence.path), None
-        given = run_id, policy, expected_sha256, signer, settings
-        mask_dataset(*paths, *given, source=path_of(source), part=(shard, shards))
+        part = shard, shards
+        mask_dataset(*paths, run_id, policy, expected_sha256, signer, settings, source=path_of(source), part=part)
 
 
 @dsl.component(base_image=image("pii_masking"), install_kfp_package=False)

@@ -165,9 +165,10 @@ def mask_month(shards: int, fetched: dsl.PipelineTask, run_id: str, policy: Any)
     if shards == 1:
         return on_cluster(mask_pii(**given), "pii_masking")
     if shards != PLANNED:
-        return mask_in_shards(numbers=list(range(shards)), shards=shards, **given)
+        return mask_in_shards(numbers=list(range(shards)), shards=shards, **given).set_caching_options(False)
     plan = on_cluster(plan_shards(data=fetched.outputs["data"], policy=policy), "pii_masking")
-    return mask_in_shards(numbers=plan.outputs["numbers"], shards=plan.outputs["shards"], **given)
+    sharded = mask_in_shards(numbers=plan.outputs["numbers"], shards=plan.outputs["shards"], **given)
+    return sharded.set_caching_options(False)
 
 
 @dsl.pipeline(name="mask-in-shards")
@@ -178,7 +179,7 @@ def mask_in_shards(
     numbers: list[int],
     shards: int,
     policy: str,
-) -> NamedTuple("Merged", [("masked", MaskedDataset), ("evidence", TestResult)]):
+) -> NamedTuple("Merged", [("masked", MaskedDataset), ("evidence", TestResult)]):  # type: ignore[valid-type]
     """Mask and attest the shards of a dataset side by side, and put them together.
 
     A pipeline of its own, because kfp.local loops only over what comes from outside of a pipeline.
@@ -212,7 +213,8 @@ def mask_in_shards(
         ),
         "pii_masking",
     )
-    return namedtuple("Merged", ("masked", "evidence"))(merged.outputs["masked"], merged.outputs["evidence"])
+    outputs = merged.outputs["masked"], merged.outputs["evidence"]
+    return namedtuple("Merged", ("masked", "evidence"))(*outputs)  # type: ignore[call-arg]
 
 
 fraud_detection = fraud_detection_in_shards(1)

@@ -295,6 +295,8 @@ def swap_tree(site: Site, chain: Chain, other: Chain, field: str) -> Chain:
         ("provenance", "training"),
         ("current_masking", "current-masking"),
         ("drift", "drift"),
+        ("source", "source"),
+        ("current_source", "current-source"),
     ],
 )
 def test_evidence_of_another_run_is_refused(site: Site, chain: Chain, field: str, piece: str) -> None:
@@ -313,10 +315,24 @@ def test_a_whole_chain_of_another_run_is_refused(site: Site) -> None:
     ("field", "checks"),
     [
         ("dataset", {"bytes:dataset=dataset", "bytes:dataset=masking"}),
-        ("masking", {"bytes:dataset=masking", "link:dataset.masking->masking"}),
+        ("source", {"link:masking.source->source", "link:masking.input->source", "link:dataset.source->source"}),
+        (
+            "current_source",
+            {"link:current-masking.source->current-source", "link:current-masking.input->current-source"},
+        ),
+        (
+            "masking",
+            {
+                "bytes:dataset=masking",
+                "link:dataset.masking->masking",
+                "link:masking.source->source",
+                "link:masking.input->source",
+            },
+        ),
         (
             "attestation",
             {
+                "link:dataset.source->source",
                 "bytes:dataset=dataset",
                 "link:dataset.masking->masking",
                 "link:training.attestation->dataset",
@@ -338,7 +354,15 @@ def test_a_whole_chain_of_another_run_is_refused(site: Site) -> None:
         ),
         ("model", {"bytes:model=training", "link:model.files->training"}),
         ("current", {"bytes:current-dataset=current-masking", "bytes:current-dataset=drift"}),
-        ("current_masking", {"bytes:current-dataset=current-masking", "link:drift.current_masking->current-masking"}),
+        (
+            "current_masking",
+            {
+                "bytes:current-dataset=current-masking",
+                "link:drift.current_masking->current-masking",
+                "link:current-masking.source->current-source",
+                "link:current-masking.input->current-source",
+            },
+        ),
         (
             "drift",
             {
@@ -401,6 +425,8 @@ def test_the_training_month_does_not_pass_as_the_present_one(site: Site, chain: 
     assert set(failed) == {
         "bytes:current-dataset=drift",
         "link:drift.current_masking->current-masking",
+        "link:current-masking.source->current-source",
+        "link:current-masking.input->current-source",
         "rule:drift-against-other-data",
     }
 
@@ -418,9 +444,27 @@ def test_one_kind_of_evidence_does_not_pass_as_another(site: Site, chain: Chain)
 def test_masking_evidence_made_again_for_other_bytes_is_refused(site: Site, chain: Chain) -> None:
     """By a signer that may: the attestation still names the bundle it was made from."""
     shutil.rmtree(chain.masking)
-    write_masking(chain.masking, chain.dataset, site.signer, metrics={"rows": 1})
+    write_masking(chain.masking, chain.dataset, site.signer, source=chain.source, metrics={"rows": 1})
     failed = refused(site, chain)
     assert set(failed) == {"link:dataset.masking->masking"}
+
+
+def test_a_source_that_the_masking_names_has_to_be_shown(site: Site, chain: Chain) -> None:
+    failed = refused(site, replace(chain, source=None))
+    assert {check: failed.codes[check] for check in failed} == {
+        "link:masking.source->source": codes.LINK,
+        "link:masking.input->source": codes.CHECK_NOT_MADE,
+        "link:dataset.source->source": codes.LINK,
+    }
+
+
+def test_a_source_that_the_masking_does_not_name_speaks_for_nothing(site: Site, chain: Chain) -> None:
+    failed = refused(site, replace(site.chain("plain", fetched=False), source=chain.source))
+    assert {check: failed.codes[check] for check in failed} == {
+        "link:masking.source->source": codes.LINK_MISSING,
+        "link:masking.input->source": codes.LINK,
+        "link:dataset.source->source": codes.LINK_MISSING,
+    }
 
 
 def test_an_edited_policy_is_refused(site: Site, chain: Chain, tmp_path: Path) -> None:

@@ -581,8 +581,15 @@ def test_a_pipeline_is_compiled_in_shards(tmp_path: Path) -> None:
     (text,) = written(tmp_path / "out", "fraud_detection", "--shards", "8").values()
     spec = next(yaml.safe_load_all(text))
     assert spec["pipelineInfo"]["name"] == "fraud-detection-in-8-shards"
-    (loop,) = [task for task in spec["root"]["dag"]["tasks"].values() if "parameterIterator" in task]
-    assert json.loads(loop["parameterIterator"]["items"]["raw"]) == list(range(8))
+    given = spec["root"]["dag"]["tasks"]["mask-in-shards"]["inputs"]["parameters"]
+    assert given["numbers"]["runtimeValue"]["constant"] == list(range(8))
+
+
+def test_as_many_shards_as_the_data_needs(tmp_path: Path) -> None:
+    (text,) = written(tmp_path / "out", "fraud_detection", "--shards", "0").values()
+    spec = next(yaml.safe_load_all(text))
+    assert spec["pipelineInfo"]["name"] == "fraud-detection-in-shards"
+    assert "plan-shards" in spec["root"]["dag"]["tasks"]
 
 
 def test_one_shard_is_the_shipped_pipeline(tmp_path: Path, shipped: dict[bool, dict[str, str]]) -> None:
@@ -590,7 +597,7 @@ def test_one_shard_is_the_shipped_pipeline(tmp_path: Path, shipped: dict[bool, d
     assert text == shipped[False]["fraud_detection.yaml"]
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "33"])
+@pytest.mark.parametrize("number", ["-1", "33"])
 def test_a_number_of_shards_that_is_not_possible_is_refused(tmp_path: Path, number: str) -> None:
     refused("CUS-E563", "fraud_detection", "--shards", number, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.evidence import MASKING
 from kfp_custody.components._shared.verification import read_evidence, require_subject
-from kfp_custody.pipelines.fraud_detection.pipeline import fraud_detection, fraud_detection_in_shards
+from kfp_custody.pipelines.fraud_detection.pipeline import PLANNED, fraud_detection, fraud_detection_in_shards
 
 
 def compiled(pipeline: Any, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -64,27 +64,37 @@ def test_the_pipeline_fans_out_and_gathers(tmp_path: Path) -> None:
     plain, _ = compiled(fraud_detection, tmp_path)
     spec, on_cluster = compiled(fraud_detection_in_shards(8), tmp_path)
     assert spec["root"]["inputDefinitions"] == plain["root"]["inputDefinitions"]
-    tasks = spec["root"]["dag"]["tasks"]
+    outer = spec["root"]["dag"]["tasks"]
+    given = outer["mask-in-shards"]["inputs"]["parameters"]
+    assert given["numbers"]["runtimeValue"]["constant"] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert given["shards"]["runtimeValue"]["constant"] == 8
+    tasks = spec["components"]["comp-mask-in-shards"]["dag"]["tasks"]
     (loop,) = (task for task in tasks.values() if "parameterIterator" in task)
-    assert loop["parameterIterator"]["items"]["raw"] == "[0, 1, 2, 3, 4, 5, 6, 7]"
     inner = spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"]
     assert set(inner) == {"mask-shard", "attest-shard"}
-    inputs = tasks["merge-shards"]["inputs"]
-    assert inputs["parameters"]["shards"]["runtimeValue"]["constant"] == 8
-    assert inner["mask-shard"]["inputs"]["parameters"]["shards"]["runtimeValue"]["constant"] == 8
-    assert set(inputs["artifacts"]) == {"masked_shards", "maskings", "attestations"}
-    assert not [name for name, task in (tasks | inner).items() if task.get("cachingOptions", {}).get("enableCache")]
-    dataset = tasks["train-model"]["inputs"]["artifacts"]["dataset"]["taskOutputArtifact"]
-    assert dataset == {"outputArtifactKey": "masked", "producerTask": "merge-shards"}
+    assert set(tasks["merge-shards"]["inputs"]["artifacts"]) == {"masked_shards", "maskings", "attestations"}
+    assert not [
+        name for name, task in (outer | tasks | inner).items() if task.get("cachingOptions", {}).get("enableCache")
+    ]
+    dataset = outer["train-model"]["inputs"]["artifacts"]["dataset"]["taskOutputArtifact"]
+    assert dataset == {"outputArtifactKey": "masked", "producerTask": "mask-in-shards"}
     assert on_cluster["exec-mask-shard"] == on_cluster["exec-mask-pii"]
     assert {"exec-attest-shard", "exec-merge-shards"} < set(on_cluster)
+
+
+def test_a_plan_says_the_number_in_the_run(tmp_path: Path) -> None:
+    spec, on_cluster = compiled(fraud_detection_in_shards(PLANNED), tmp_path)
+    given = spec["root"]["dag"]["tasks"]["mask-in-shards"]["inputs"]["parameters"]
+    planned = {name: given[name]["taskOutputParameter"]["producerTask"] for name in ("numbers", "shards")}
+    assert planned == {"numbers": "plan-shards", "shards": "plan-shards"}
+    assert "exec-plan-shards" in on_cluster
 
 
 def test_one_shard_is_the_plain_pipeline(tmp_path: Path) -> None:
     assert compiled(fraud_detection_in_shards(1), tmp_path) == compiled(fraud_detection, tmp_path)
 
 
-@pytest.mark.parametrize("count", [0, -1, 33])
+@pytest.mark.parametrize("count", [-1, 33])
 def test_a_number_of_shards_that_cannot_be(count: int) -> None:
     with pytest.raises(Misconfigured) as caught:
         fraud_detection_in_shards(count)

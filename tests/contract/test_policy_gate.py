@@ -11,6 +11,7 @@ from kfp_custody.components._shared.artifacts import (
     Decision,
     MaskedDataset,
     SignedModel,
+    SourceAttestation,
     TestResult,
     TrainingProvenance,
 )
@@ -33,6 +34,8 @@ class Call:
             "current": MaskedDataset(uri=str(chain.current)),
             "current_masking": TestResult(uri=str(chain.current_masking)),
             "drift": TestResult(uri=str(chain.drift)),
+            "source": SourceAttestation(uri=str(chain.source)),
+            "current_source": SourceAttestation(uri=str(chain.current_source)),
         }
         self.site = site
         self.decision = Decision(uri=str(site.root / "out" / "decision"))
@@ -68,7 +71,7 @@ def test_the_genuine_chain_passes(site: Site) -> None:
 def test_each_input_is_the_one_of_its_name(site: Site) -> None:
     """Two inputs of one type that were exchanged in the component's body would go unnoticed by any type."""
     chain = site.chain()
-    for name in ("masking", "current_masking", "drift"):
+    for name in ("masking", "current_masking", "drift", "source", "current_source"):
         call = Call(site, chain)
         call.decision, call.report = Decision(uri=str(site.root / name)), HTML(uri=str(site.root / f"{name}.html"))
         call.inputs[name] = TestResult(uri=str(site.root / "nowhere"))

@@ -96,7 +96,7 @@ def _in_shards(name: str, shards: int) -> Target:
             remedy="Leave --shards out, or name fraud_detection.",
             code=codes.COMPILE_NAME,
         )
-    return Target(f"{name}_in_{shards}_shards", factory(shards))
+    return Target(f"{name}_in_{shards}_shards" if shards else f"{name}_in_shards", factory(shards))
 
 
 def _of_file(path: Path, function: str) -> Target:

@@ -115,7 +115,7 @@ def test_show_draws_what_was_made_from_what(release: Release) -> None:
     result = release.ask(command="show")
     assert result.exit_code == 0, result.output
     lines = {line.split()[1]: line for line in result.stdout.splitlines() if line.startswith("  ok")}
-    assert lines["dataset"].endswith("<- masking")
+    assert lines["dataset"].endswith("<- masking <- source")
     assert lines["drift"].endswith("<- dataset <- training <- current-masking")
     assert lines["decision"].endswith("<- model <- drift")
 

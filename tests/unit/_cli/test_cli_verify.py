@@ -22,7 +22,7 @@ from kfp_custody.components._shared.model_signature import sign_model_tree
 from kfp_custody.components.policy_gate import gate as gate_module
 from kfp_custody.components.policy_gate.policy import load_policy
 
-NAMES = ("masking", "dataset", "training", "model", "current-masking", "drift", "decision")
+NAMES = ("source", "masking", "dataset", "training", "model", "current-source", "current-masking", "drift", "decision")
 EVIDENCE = ("masking", "attestation", "provenance", "current-masking", "drift", "decision")
 
 
@@ -117,11 +117,11 @@ def test_a_deployment_belongs_to_the_chain(release: Release) -> None:
 
 
 def test_a_chain_may_end_before_the_gate_when_that_is_said(release: Release) -> None:
-    for later in ("decision", "drift", "current-masking", "current", "signed"):
+    for later in ("decision", "drift", "current-masking", "current", "signed", "source-raw-current"):
         shutil.rmtree(release.root / later)
     assert "evidence:decision" in release.refusals()
     answer = release.accepted("--without-decision")
-    assert [piece["name"] for piece in answer["evidence"]] == ["masking", "dataset", "training"]
+    assert [piece["name"] for piece in answer["evidence"]] == ["source", "masking", "dataset", "training"]
     assert "link:training.attestation->dataset" in {check["id"] for check in answer["checks"]}
     shutil.rmtree(release.root / "attestation")
     assert release.refusals("--without-decision") == {

@@ -17,7 +17,7 @@ from kfp_custody.components._shared.verification import read_evidence, require_s
 from kfp_custody.components.policy_gate.policy import load_policy
 from kfp_custody.components.policy_gate.refusal import refuse_run
 
-EVIDENCE = ("masking", "dataset", "training", "current-masking", "drift", "model")
+EVIDENCE = ("source", "current-source", "masking", "dataset", "training", "current-masking", "drift", "model")
 
 
 @pytest.fixture
@@ -60,6 +60,8 @@ def test_the_decision_lists_every_bundle_it_was_shown(site: Site) -> None:
     _, evidence, _ = site.gate(chain)
     listed = read_evidence(evidence, DECISION, site.trust, run_id=RUN).predicate["inputAttestations"]
     assert {entry["uri"]: entry["digest"]["sha256"] for entry in listed} == {
+        "source": sha256_file(site.root / "release" / "source-raw" / "fetch-dataset.sigstore.json"),
+        "current-source": sha256_file(site.root / "release" / "source-raw-current" / "fetch-dataset.sigstore.json"),
         "masking": sha256_file(chain.masking / "mask-pii.sigstore.json"),
         "dataset": sha256_file(chain.attestation / "attest-dataset.sigstore.json"),
         "training": sha256_file(chain.provenance / "train-model.sigstore.json"),
@@ -67,6 +69,13 @@ def test_the_decision_lists_every_bundle_it_was_shown(site: Site) -> None:
         "drift": sha256_file(chain.drift / "check-drift.sigstore.json"),
         "model": sha256_file(chain.model / "model.sig"),
     }
+
+
+def test_raw_data_that_nobody_fetched_needs_no_source(site: Site) -> None:
+    done, _, html = site.gate(site.chain(fetched=False))
+    assert done.verdict == "PASSED"
+    assert not [check.id for check in done.checks if "source" in check.id]
+    assert "fetch_dataset" not in html
 
 
 def test_a_refusal_is_signed_too(site: Site) -> None:
