@@ -247,9 +247,8 @@ def set_up() -> None:
     baseline = load_policy("baseline")
     trust += ["policies:", f"  - name: {baseline.name}", f"    sha256: {baseline.sha256}", ""]
     write_atomic(DEMO / "trust.yaml", "\n".join(trust).encode())
-    sources = (
-        f"version: 1\nsources:\n  - {{prefix: 'file://{DEMO}/', engine: local}}\n"  # beside it: what may be fetched
-    )
+    # Beside it: what fetch_dataset may fetch.
+    sources = f"version: 1\nsources:\n  - {{prefix: 'file://{DEMO}/', engine: local}}\n"
     write_atomic(DEMO / "sources.yaml", sources.encode())
     shutil.rmtree(DEMO / "evidence", ignore_errors=True)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every task would start several times slower

@@ -42,6 +42,8 @@ PARTS = {
     "current": "mask-pii-2/masked",
     "current_masking": "mask-pii-2/evidence",
     "drift": "check-drift/evidence",
+    "source": "fetch-dataset/evidence",
+    "current_source": "fetch-dataset-2/evidence",
 }
 OF_A_RELEASE = (DECISION.name, DEPLOYMENT.name)
 

@@ -127,6 +127,7 @@ def marked(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iter
             "CUSTODY_SIGNER": f"file:{keys / 'pipeline.pem'}",
             "CUSTODY_SIGNER_POLICY_GATE": f"file:{keys / 'gate.pem'}",
             "CUSTODY_TRUST": str(root / "trust.yaml"),
+            "CUSTODY_SOURCES": str(platform.root / "sources.yaml"),
             "CUSTODY_MASKING_KEY": "vault:secret/custody/masking#key",
             "VAULT_ADDR": bao.address,
             "VAULT_TOKEN": token,

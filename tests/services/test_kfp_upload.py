@@ -23,7 +23,7 @@ def test_the_description_is_markdown_and_explains_the_parameters(api: KfpApi, cu
     """The form for a run shows no descriptions, and the server takes none out of the YAML."""
     custody("upload", "fraud_detection")
     for entry in (*api.state.pipelines.values(), *api.state.versions.values()):
-        assert entry["description"].startswith("Mask, attest, train, sign")
+        assert entry["description"].startswith("Fetch, mask, attest, train, sign")
         assert "| `data_uri` | required | The raw training month" in entry["description"]
         assert "| `gate_policy` | baseline |" in entry["description"]
 

@@ -119,7 +119,7 @@ def test_the_cluster_tests_themselves(api: KfpApi, tmp_path: Path, host: bool) -
             f"promote_{name}: x\n"
             for name in (
                 *("run_id", "dataset_uri", "masking_uri", "attestation_uri", "provenance_uri"),
-                *("model_uri", "current_uri", "current_masking_uri", "drift_uri"),
+                *("model_uri", "current_uri", "current_masking_uri", "drift_uri", "source_uri", "current_source_uri"),
             )
         )
     )

@@ -22,7 +22,7 @@ def policy(tmp_path: Path) -> str:
 
 
 def write(path: Path, rows: int) -> Path:
-    pq.write_table(pa.table({"zip": ["01234"] * rows}), path)
+    pq.write_table(pa.table({"zip": pa.array(["01234"] * rows, pa.string())}), path)
     return path
 
 
