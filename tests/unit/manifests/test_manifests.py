@@ -24,6 +24,7 @@ from kfp_custody.components._shared.kinds import KINDS
 from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components._shared.signers.keyless import AUDIENCE
 from kfp_custody.components._shared.trust import load_trust
+from kfp_custody.components.data_versioning.sources import load_sources
 from kfp_custody.components.seldon_deployment import seldon_v2
 from unit.manifests.rendered import MANIFESTS, OVERLAYS, ROOT, Object, objects_in_files, of_kind, one, render
 from unit.seldon_deployment.fake_kubernetes import FakeCluster, fake_cluster
@@ -202,6 +203,24 @@ def test_the_kustomization_of_the_pipelines_renders_them() -> None:
     assert rendered == {*pipeline_objects("Pipeline"), *pipeline_objects("PipelineVersion")}
 
 
+# --- the sources file -------------------------------------------------------------------------------------------------
+
+
+def test_the_sources_file_as_shipped_lets_nothing_be_fetched_and_its_examples_are_well_formed(tmp_path: Path) -> None:
+    path = MANIFESTS / "base/runs/sources.yaml"
+    assert load_sources(path).entries == ()
+    examples = [line.removeprefix("# ") for line in path.read_text().split("sources: []\n")[1].splitlines()]
+    (tmp_path / "sources.yaml").write_text("version: 1\nsources:\n" + "\n".join(examples))
+    assert [entry.engine for entry in load_sources(tmp_path / "sources.yaml").entries] == ["dvc", "s3"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_sources_file_lies_beside_the_trust_file_of_every_run(overlay: str) -> None:
+    for trust in of_kind(overlay, "ConfigMap"):
+        if trust["metadata"]["name"] == "custody-trust" and trust["metadata"]["namespace"].endswith("training"):
+            assert set(trust["data"]) == {"trust.yaml", "sources.yaml"}
+
+
 # --- the trust files --------------------------------------------------------------------------------------------------
 
 TRUST_FILES = sorted(MANIFESTS.rglob("trust.yaml"))
@@ -340,7 +359,7 @@ def test_a_task_finds_its_settings_in_the_config_map(overlay: str, namespace: st
         if task != "exec-refuse":
             role = next(key for key, variable in names.items() if variable == "CUSTODY_VAULT_ROLE")
             assert settings[role]
-    assert list(trust) == ["trust.yaml"]  # /etc/custody/trust/trust.yaml, the default of CUSTODY_TRUST
+    assert list(trust) == ["sources.yaml", "trust.yaml"]  # /etc/custody/trust/trust.yaml, the default of CUSTODY_TRUST
     everywhere = {
         each["configMapKey"]
         for name in ("fraud_detection", "promotion")
