@@ -22,7 +22,7 @@ from kfp_custody.pipelines.containers import CUSTODY_USER, LABEL, Grant, contain
 pytestmark = pytest.mark.containers
 InImage = Callable[..., tuple[int, str]]
 SIGNING, MASKING = "/etc/custody/signing/key.pem", "/etc/custody/masking/key"
-TRUST = "/etc/custody/trust/trust.yaml"
+TRUST, SOURCES = "/etc/custody/trust/trust.yaml", "/etc/custody/trust/sources.yaml"
 
 
 # --- the run that `make containers` did -------------------------------------------------------------------------------
@@ -49,6 +49,7 @@ def test_every_stage_saw_its_own_secrets_and_no_other(summary: Mapping[str, Any]
     seen = {one["function"]: one["secrets"] for one in summary["processes"]}
     signs = sorted([SIGNING, TRUST])
     assert seen == {
+        "fetch_dataset": sorted([SIGNING, SOURCES, TRUST]),  # what may be fetched stands beside who is trusted
         "mask_pii": sorted([MASKING, SIGNING, TRUST]),
         "attest_dataset": signs,
         "train_model": signs,
