@@ -18,7 +18,7 @@ SHARDS      ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-stop test test-cluster fuzz check compile images containers test-containers bench bench-images lock clean
+.PHONY: help venv demo demo-stop test test-cluster test-engines fuzz check compile images containers test-containers bench bench-images lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,16 @@ test: $(READY)  ## every test that needs no cluster
 
 test-cluster: $(READY)  ## the reference pipelines on a cluster: KFP_HOST=https://kubeflow.example.org/pipeline
 	KFP_HOST="$(KFP_HOST)" $(BIN)/pytest -q -m cluster tests/cluster
+
+# Spark and Ray are large and only for tests: beside the environment, not in it. Spark needs Java 17.
+ENGINES := .engines
+$(ENGINES)/.ready: images/locks/engines.txt $(READY)
+	rm -rf $(ENGINES)
+	$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(ENGINES) -r images/locks/engines.txt
+	touch $@
+
+test-engines: $(ENGINES)/.ready  ## masking inside Spark and Ray; needs Java 17
+	PYTHONPATH=$(ENGINES) $(BIN)/pytest -q -m engines tests/engines
 
 fuzz: $(READY)  ## mutate evidence, listings, trust files and policies; FUZZ="--inputs 120000 --seed 1"
 	$(BIN)/python tests/fuzz/fuzz_evidence.py $(FUZZ)
@@ -88,5 +98,5 @@ lock: $(READY)  ## resolve the dependencies anew, with hashes: of the laptop and
 	$(BIN)/python scripts/lock.py
 
 clean:  ## remove what was built; keeps .venv
-	rm -rf build dist .dev *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis local_outputs
+	rm -rf build dist .dev .engines *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis local_outputs
 	rm -f $(READY)

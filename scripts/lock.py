@@ -4,6 +4,7 @@
     images/locks/<room>.txt      what a stage's image holds, in the very versions of local.txt, and the model server's
     images/locks/with-<x>.txt    client libraries of a cloud, for images that are built with WITH=<x>
     images/locks/kfp.txt         KFP's own package, installed without its dependencies: a task needs no more of it
+    images/locks/engines.txt     Spark and Ray alone, to test the masking adapters with
     images/locks/build.txt       what builds an image and does not stay in it
 
 No lock names a package index: the environment's own configuration says where packages come from.
@@ -30,6 +31,8 @@ def main() -> int:
     local = [f"--extra={name}" for name in ("local", *CLOUDS)]
     lock("local", "pyproject.toml", *local, "--group=dev")
     lock("build", "-", text="\n".join(project["dependency-groups"]["image"]))
+    # What both need besides is in local.txt.
+    lock("engines", "-", "--no-deps", text="\n".join(project["dependency-groups"]["engines"]))
     lock("kfp", "-", "--no-deps", text=next(line for line in own if line.startswith("kfp==")))
     needed = [line for line in own if not line.startswith("kfp")]
     for room in dict.fromkeys((*CATALOG.values(), "serving")):

@@ -89,7 +89,7 @@ def mask_dataset(
     origin = verified_origin(source, raw, run_id, settings.trust_file)
     tables = open_source(data, read_types(given))
     rules = given.for_columns(tables.schema.names, data.name)
-    schema = _masked_schema(rules, tables.schema)
+    schema = masked_schema(rules, tables.schema)
     key = read_masking_key(settings.masking_key) if rules.keyed else None
     shard = None
     if part is not None:
@@ -191,7 +191,13 @@ def _read_type(rule: Rule) -> str | None:
     return rule.type
 
 
-def _masked_schema(rules: Policy, given: pa.Schema) -> pa.Schema:
+def masked_schema(rules: Policy, given: pa.Schema) -> pa.Schema:
+    """Return the columns of the masked table.
+
+    Raises:
+        InputRefused: a column has another type than its rule takes, or a rule refers to a column that is not there.
+        Misconfigured: every column is dropped.
+    """
     types = {rule.column: output_type(rule, given.field(rule.column).type) for rule in rules.rules}
     fields = [pa.field(name, kind) for name, kind in types.items() if kind is not None]
     if not fields:

@@ -188,12 +188,17 @@ def _schema(path: Path, types: dict[str, str]) -> pa.Schema:
         else:
             with _open_csv(path, types) as reader:
                 given = reader.schema
-        plain = [pa.field(field.name, _plain(field.type)) for field in given]
-    nested = [field.name for field in plain if not any(test(field.type) for test in _PLAIN)]
-    if nested or not plain:
+        schema, nested = plain_schema(given)
+    if nested or not schema.names:
         named = ", ".join(map(repr, nested)) if is_parquet(path) else f"{len(nested)} columns"
         raise _refused(path, f"no text, number, boolean, date or timestamp (or not one value yet): {named}")
-    return pa.schema(plain)
+    return schema
+
+
+def plain_schema(given: pa.Schema) -> tuple[pa.Schema, list[str]]:
+    """Return a schema without dictionaries and metadata, and the names of columns of types that are not masked."""
+    plain = pa.schema([pa.field(field.name, _plain(field.type)) for field in given])
+    return plain, [field.name for field in plain if not any(test(field.type) for test in _PLAIN)]
 
 
 def _plain(given: pa.DataType) -> pa.DataType:
