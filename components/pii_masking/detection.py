@@ -10,7 +10,7 @@ import ctypes
 import logging
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from typing import Any
 from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.errors import CustodyError, InputRefused, Misconfigured
 from kfp_custody.components._shared.processors import processors
+from kfp_custody.components.pii_masking.analysis.analyzer import BatchAnalyzer
 from kfp_custody.components.pii_masking.policy import Policy, Rule
 from kfp_custody.components.pii_masking.spans import Span
 
@@ -59,7 +60,8 @@ _NUMBERS = ["CARDINAL", "MONEY", "ORDINAL", "PERCENT", "QUANTITY"]
 _NOT_PERSONAL = [*_NUMBERS, "EVENT", "LANGUAGE", "LAW", "PRODUCT", "WORK_OF_ART"]
 
 Findings = list[tuple[Span, ...]]
-_engine: Any = None  # set before the pool forks, so that its processes inherit the loaded model
+_Job = tuple[list[str], list[str], float]
+_analyzer: BatchAnalyzer | None = None  # set before the pool forks, so that its processes inherit the loaded model
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ class Detector(AbstractContextManager["Detector"]):
         """
         self._workers = workers or processors()
         self._pool: ProcessPoolExecutor | None = None
+        self._broken = False
         rules = [rule for rule in policy.rules if rule.operator == "free_text"]
-        self.facts = _load(rules) if rules else None
+        self.facts = _load(rules, policy.mode) if rules else None
 
     def find(self, rule: Rule, texts: Sequence[str]) -> Iterator[tuple[Span, ...]]:
         """Start analysing texts and return an iterator over the spans of each.
@@ -105,8 +108,8 @@ class Detector(AbstractContextManager["Detector"]):
             for start in range(0, len(texts), SLICE)
         ]
         if self._pool is None and self._workers > 1 and len(texts) >= POOL_FROM:
-            self._pool = ProcessPoolExecutor(self._workers, get_context("fork"), _die_with_parent)
-        return _checked(rule.column, self._pool.map(_analyze, jobs) if self._pool else map(_analyze, jobs))
+            self._pool = self._new_pool()
+        return _checked(rule.column, self._in_pool(jobs, self._pool) if self._pool else map(_analyze, jobs))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -114,6 +117,30 @@ class Detector(AbstractContextManager["Detector"]):
         """Stop the pool."""
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self._workers, get_context("fork"), _die_with_parent)
+
+    def _in_pool(self, jobs: Sequence[_Job], pool: ProcessPoolExecutor) -> Iterator[Findings | None]:
+        """Start the jobs and return an iterator over their results, in order."""
+        return self._collect(jobs, pool, [pool.submit(_analyze, job) for job in jobs])
+
+    def _collect(
+        self, jobs: Sequence[_Job], pool: ProcessPoolExecutor, started: list[Future[Findings | None]]
+    ) -> Iterator[Findings | None]:
+        """Yield results; when a process of the pool is killed, the jobs that are left are done by a new pool, once."""
+        for number in range(len(jobs)):
+            try:
+                result = started[number].result()
+            except BrokenProcessPool:
+                if pool is self._pool:
+                    if self._broken:
+                        raise
+                    self._broken, self._pool = True, self._new_pool()
+                assert self._pool is not None  # noqa: S101  (it was there before it broke)
+                yield from self._in_pool(jobs[number:], self._pool)
+                return
+            yield result
 
 
 def _die_with_parent() -> None:
@@ -136,21 +163,20 @@ class _Withhold(logging.Filter):
 _withhold = _Withhold()
 
 
-def _load(rules: Sequence[Rule]) -> DetectorFacts:
-    global _engine
+def _load(rules: Sequence[Rule], mode: str) -> DetectorFacts:
+    global _analyzer
     try:
         import spacy
         import tldextract
         from presidio_analyzer import (
             AnalyzerEngine,
-            BatchAnalyzerEngine,
-            ContextAwareEnhancer,
             Pattern,
             PatternRecognizer,
             RecognizerRegistry,
         )
         from presidio_analyzer.nlp_engine import NerModelConfiguration, SpacyNlpEngine
         from presidio_analyzer.predefined_recognizers import PhoneRecognizer
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise _not_installed(error.name or "presidio-analyzer") from error
     if not spacy.util.is_package(MODEL):
@@ -166,16 +192,6 @@ def _load(rules: Sequence[Rule]) -> DetectorFacts:
     )
     nlp = SpacyNlpEngine([{"lang_code": LANGUAGE, "model_name": MODEL}], ner)
     nlp.load()
-    # Named entities alone: the rest of the pipeline finds lemmas, only to raise scores by context words. Without it the
-    # score of a finding depends on the finding only, and the analysis takes half the time.
-    nlp.get_nlp(LANGUAGE).select_pipes(enable=["ner"])
-
-    class NoContext(ContextAwareEnhancer):
-        """Leaves scores as they are."""
-
-        def enhance_using_context(self, text: str, raw_results: list[Any], *_: Any, **__: Any) -> list[Any]:
-            return raw_results
-
     registry = RecognizerRegistry()
     registry.load_predefined_recognizers(languages=[LANGUAGE], nlp_engine=nlp)
     registry.remove_recognizer("PhoneRecognizer")
@@ -184,8 +200,7 @@ def _load(rules: Sequence[Rule]) -> DetectorFacts:
     registry.add_recognizer(PhoneRecognizer(supported_regions=tuple(regions), leniency=0))
     street = [Pattern("street", _STREET, 0.6)]
     registry.add_recognizer(PatternRecognizer(supported_entity="STREET_ADDRESS", name="StreetAddress", patterns=street))
-    context = NoContext(0, 0, 0, 0)
-    engine = AnalyzerEngine(registry=registry, nlp_engine=nlp, context_aware_enhancer=context)
+    engine = AnalyzerEngine(registry=registry, nlp_engine=nlp)
     known = set(engine.get_supported_entities(LANGUAGE))
     if wanted - known:
         raise Misconfigured(
@@ -194,8 +209,10 @@ def _load(rules: Sequence[Rule]) -> DetectorFacts:
             remedy=f"Use some of: {', '.join(sorted(known))}.",
         )
     _check_regions(regions)
-    _engine = BatchAnalyzerEngine(engine)
-    return _facts(spacy.util.get_package_path(MODEL))
+    # One thread a process: there is a process for each processor, and sums are then always taken in the same order.
+    threadpool_limits(1, "blas")
+    _analyzer = BatchAnalyzer(engine, LANGUAGE, sentences=mode == "exact")
+    return _facts(spacy.util.get_package_path(MODEL), mode)
 
 
 def _check_regions(regions: Sequence[str]) -> None:
@@ -210,34 +227,28 @@ def _check_regions(regions: Sequence[str]) -> None:
         )
 
 
-def _facts(package: Path) -> DetectorFacts:
+def _facts(package: Path, mode: str) -> DetectorFacts:
     data = next(path.parent for path in sorted(package.glob("*/config.cfg")))
-    names = ("presidio-analyzer", "presidio-anonymizer", "spacy", "phonenumbers", "tldextract")
-    versions = {name: metadata.version(name) for name in names}
+    names = ("presidio-analyzer", "presidio-anonymizer", "spacy", "phonenumbers", "tldextract", "numpy")
+    versions = {"mode": mode, **{name: metadata.version(name) for name in names}}
     return DetectorFacts({**versions, MODEL: metadata.version(MODEL)}, list_tree(data).sha256)
 
 
-def _analyze(job: tuple[list[str], list[str], float]) -> Findings | None:
+def _analyze(job: _Job) -> Findings | None:
     """Return the spans of each text, or None when the analysis failed.
 
     It never raises: an exception of the libraries quotes words of the text, and would be printed by the pool.
     """
     texts, entities, threshold = job
     _withhold.timed_out = False
+    assert _analyzer is not None  # noqa: S101  (loaded with the detector)
     try:
-        # The memory zone frees what spaCy remembers about words, so that memory stays bounded.
-        with _engine.analyzer_engine.nlp_engine.get_nlp(LANGUAGE).memory_zone():
-            results = _engine.analyze_iterator(
-                texts, LANGUAGE, batch_size=SLICE, entities=entities, score_threshold=threshold
+        findings = [
+            tuple(
+                sorted(Span(found.start, found.end, found.entity_type) for found in result if _plausible(text, found))
             )
-            findings = [
-                tuple(
-                    sorted(
-                        Span(found.start, found.end, found.entity_type) for found in result if _plausible(text, found)
-                    )
-                )
-                for text, result in zip(texts, results, strict=True)
-            ]
+            for text, result in zip(texts, _analyzer.analyze(texts, entities, threshold), strict=True)
+        ]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError):
         return None
     return None if _withhold.timed_out or len(findings) != len(texts) else findings
@@ -256,7 +267,7 @@ def _checked(column: str, results: Iterator[Findings | None]) -> Iterator[tuple[
                 raise _failed(column, "a recognizer failed or ran out of time")
             yield from findings
     except BrokenProcessPool as error:
-        raise _failed(column, "a process of the pool ended early, perhaps for want of memory") from error
+        raise _failed(column, "processes of the pool ended early twice, perhaps for want of memory") from error
 
 
 def _failed(column: str, why: str) -> CustodyError:

@@ -5,7 +5,7 @@ options, keys given twice, columns that are missing on either side.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from kfp_custody.components._shared.errors import InputRefused, Misconfigured
 
 SHIPPED = Path(__file__).parent / "policies"
 TYPES = ("string", "integer", "float", "boolean", "date", "timestamp")
+MODES = ("exact", "fast")
+"""How free text is examined: exactly as stock Presidio does, or without telling sentences apart."""
 DIRECT = frozenset({"drop", "redact", "replace", "mask", "hmac"})
 """Operators whose input is a direct identifier: its values may occur nowhere in the output of the row."""
 KEYED = frozenset({"hmac", "date_shift"})
@@ -46,6 +48,7 @@ class Policy:
     name: str
     sha256: str
     rules: tuple[Rule, ...]
+    mode: str = "exact"
 
     def rule(self, column: str) -> Rule:
         """Return the rule of a column that the policy is known to hold."""
@@ -78,7 +81,7 @@ class Policy:
                 f"{len(missing)} missing ({_names(missing)}), {len(columns) - len(set(columns))} named twice",
                 remedy="Decide about each column in the policy (a column that may be absent: optional: true).",
             )
-        return Policy(self.name, self.sha256, tuple(rules[name] for name in columns))
+        return replace(self, rules=tuple(rules[name] for name in columns))
 
 
 def load_policy(policy: str) -> Policy:
@@ -109,18 +112,26 @@ def load_policy(policy: str) -> Policy:
 
 
 def _read(name: str, data: bytes) -> Policy:
-    document = require_keys(parse_yaml(data), "the policy", ("version", "columns"), ("description",))
+    document = require_keys(parse_yaml(data), "the policy", ("version", "columns"), ("description", "detection"))
     if document["version"] != 1 or isinstance(document["version"], bool):
         raise DocumentFault("its version is not 1")
     columns = document["columns"]
     if not isinstance(columns, dict) or not columns or not all(isinstance(key, str) and key for key in columns):
         raise DocumentFault("columns is no object of named columns")
-    policy = Policy(name, sha256_bytes(data), tuple(_rule(column, rule) for column, rule in columns.items()))
+    rules = tuple(_rule(column, rule) for column, rule in columns.items())
+    policy = Policy(name, sha256_bytes(data), rules, _mode(document.get("detection", {})))
     for rule in policy.rules:
         for other in rule.refers_to:
             if other not in columns:
                 raise DocumentFault(f"{rule.column} refers to the column {other!r}, which has no rule")
     return policy
+
+
+def _mode(raw: Any) -> str:
+    mode = require_keys(raw, "detection", (), ("mode",)).get("mode", MODES[0])
+    if mode not in MODES:
+        raise DocumentFault(f"the mode of detection is none of {', '.join(MODES)}")
+    return str(mode)
 
 
 def _rule(column: str, raw: Any) -> Rule:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,38 +76,60 @@ def test_a_missing_model_is_refused_and_never_downloaded(monkeypatch: pytest.Mon
 def test_a_pattern_that_times_out_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     given = rule()
     with detector(given) as found:
-        engine = detection._engine.analyzer_engine
-        street = next(each for each in engine.registry.recognizers if each.name == "StreetAddress")
+        assert detection._analyzer is not None
+        street = next(each for each in detection._analyzer.engine.registry.recognizers if each.name == "StreetAddress")
         street.patterns[0].regex = r"(x+x+)+y"
         street.patterns[0].compiled_regex = None
         monkeypatch.setattr("presidio_analyzer.pattern_recognizer.REGEX_TIMEOUT_SECONDS", 0.05)
         with pytest.raises(InputRefused) as refusal:
-            list(found.find(given, ["x" * 5000]))
+            list(found.find(given, ["1" + "x" * 5000]))
     assert "xxx" not in str(refusal.value)
 
 
 def test_a_recognizer_that_fails_is_a_refusal_that_quotes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     given = rule()
     with detector(given) as found:
-        recognizer = detection._engine.analyzer_engine.registry.recognizers[0]
+        assert detection._analyzer is not None
+        recognizer = detection._analyzer.engine.registry.recognizers[0]
 
         def fail(text: str, *_: Any, **__: Any) -> None:
             raise ValueError(text)
 
         monkeypatch.setattr(type(recognizer), "analyze", fail)
         with pytest.raises(InputRefused) as refusal:
-            list(found.find(given, ["very secret"]))
+            list(found.find(given, ["very secret 4111 1111 1111 1111"]))
     assert "very secret" not in str(refusal.value)
     assert refusal.value.__cause__ is None
 
 
-def test_a_process_that_dies_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("deaths", "refused"), [(1, False), (2, True)])
+def test_a_killed_process_changes_nothing_and_a_second_one_is_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deaths: int, refused: bool
+) -> None:
     monkeypatch.setattr(detection, "POOL_FROM", 1)
+    monkeypatch.setattr(detection, "SLICE", 4)
     given = rule()
+    texts = [f"Maria Lopez called {number} times" for number in range(40)] + ["nothing"] * 40
+    with detector(given, workers=1) as alone:
+        expected = list(alone.find(given, texts))
     with detector(given, workers=2) as found:
-        monkeypatch.setattr(detection._engine, "analyze_iterator", lambda *_, **__: os._exit(1))
-        with pytest.raises(InputRefused):
-            list(found.find(given, ["a", "b"]))
+        assert detection._analyzer is not None
+        analyze, marks = detection._analyzer.analyze, [tmp_path / f"death-{number}" for number in range(deaths)]
+
+        def killed_midway(batch: list[str], *rest: Any) -> Any:
+            for mark in marks:
+                if batch[0].endswith("called 20 times") and not mark.exists():
+                    mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return analyze(batch, *rest)
+
+        monkeypatch.setattr(detection._analyzer, "analyze", killed_midway)
+        if refused:
+            with pytest.raises(InputRefused, match="could not be examined"):
+                list(found.find(given, texts))
+        else:
+            assert list(found.find(given, texts)) == expected
+    assert all(mark.exists() for mark in marks)
 
 
 def test_a_text_that_is_too_long_is_refused() -> None:
