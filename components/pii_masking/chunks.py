@@ -17,7 +17,7 @@ from kfp_custody.components.pii_masking.known_values import count_leaks, is_dist
 from kfp_custody.components.pii_masking.operators import has_stable_text, mask_column
 from kfp_custody.components.pii_masking.patterns import count_patterns
 from kfp_custody.components.pii_masking.policy import DIRECT, Policy, Rule
-from kfp_custody.components.pii_masking.pseudonyms import MaskingKey
+from kfp_custody.components.pii_masking.pseudonyms import Pseudonyms
 from kfp_custody.components.pii_masking.spans import Span
 
 
@@ -35,7 +35,7 @@ class Tally:
 class ChunkMasker:
     """Masks chunks of rows with the rules of a policy."""
 
-    def __init__(self, policy: Policy, key: MaskingKey | None, detector: Detector) -> None:
+    def __init__(self, policy: Policy, key: Pseudonyms | None, detector: Detector) -> None:
         """Keep what every chunk needs.
 
         Args:
@@ -47,7 +47,7 @@ class ChunkMasker:
         self._policy = policy
         self._key = key
         self._detector = detector
-        self._direct = [rule.column for rule in policy.rules if rule.operator in DIRECT]
+        self._direct = [rule.column for rule in policy.rules if rule.operator in DIRECT and rule.declared]
         labels = [rule.column for rule in policy.rules]
         self.free_text = {
             rule.column: FreeTextMasker(rule, labels) for rule in policy.rules if rule.operator == "free_text"
@@ -111,7 +111,10 @@ class ChunkMasker:
                 evidence="; ".join(f"{a!r} is repeated in {b!r} in {n} rows" for (a, b), n in sorted(leaks.items())),
                 remedy="Mask the column that repeats the identifier, or declare it as free_text in the policy.",
             )
-        exempt = {rule.column for rule in self._policy.rules if not rule.options.get("scan", True)}
+        # What fpe writes is meant to look like the real thing.
+        exempt = {
+            rule.column for rule in self._policy.rules if rule.operator == "fpe" or not rule.options.get("scan", True)
+        }
         found = {name: count_patterns(text) for name, text in texts.items() if name not in exempt}
         if any(found.values()):
             raise InputRefused(

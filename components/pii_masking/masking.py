@@ -18,6 +18,7 @@ from kfp_custody.components._shared.files import atomic_directory, write_atomic
 from kfp_custody.components._shared.keys import is_sha256
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components._shared.shards import Shard, cut, require_number
+from kfp_custody.components.pii_masking.anonymity import smallest_class
 from kfp_custody.components.pii_masking.chunks import ChunkMasker, Tally
 from kfp_custody.components.pii_masking.detection import Detector
 from kfp_custody.components.pii_masking.operators import output_type
@@ -28,7 +29,7 @@ from kfp_custody.components.pii_masking.reporting import CHECKS, ColumnFacts, Ma
 from kfp_custody.components.pii_masking.tables import NAME, ROW_GROUP, ParquetSink, open_source
 
 _LOG = logging.getLogger("kfp_custody.pii_masking")
-_READ_AS_TEXT = frozenset({"drop", "redact", "replace", "mask", "hmac", "free_text"})
+_READ_AS_TEXT = frozenset({"drop", "redact", "replace", "mask", "hmac", "encrypt", "fpe", "free_text"})
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def mask_dataset(
         workers: Processes for free text, None for one a processor; the output does not depend on it.
 
     Raises:
-        InputRefused: The data cannot be read, does not fit the policy, has fewer rows than shards, or personal data was
-            left in the result.
+        InputRefused: The data cannot be read, does not fit the policy, has fewer rows than shards, personal data was
+            left in the result, or the result is not k-anonymous as the policy demands.
         EvidenceInvalid: The data is not the expected one or not what its source evidence speaks of, or changed while it
             was read.
         Misconfigured: Policy, key or detector are unusable, or there is no such shard.
@@ -104,11 +105,14 @@ def mask_dataset(
                 _LOG.info("masked %d rows", chunks.tally.rows)
         _require_rows(data, chunks.tally.rows, shard)
         require_same(raw, list_tree(data), "raw dataset")
+        # Of a shard nothing can be said: it is the whole that must not single anybody out.
+        smallest = smallest_class(partial / NAME, rules.anonymity) if rules.anonymity and not shard else None
         subject = list_tree(partial)
         findings = MaskingReport(
             policy_name=rules.name,
             policy_sha256=rules.sha256,
             key_id=key.key_id if key else "",
+            key_version=key.version if key else "",
             raw_sha256=raw.sha256,
             raw_bytes=raw.size,
             masked_sha256=subject.sha256,
@@ -121,6 +125,8 @@ def mask_dataset(
             compared=chunks.tally.compared,
             too_short=chunks.tally.too_short,
             detector=detector.facts,
+            anonymity=rules.anonymity,
+            smallest_class=smallest,
         )
         statement = (
             findings.statement(SHARD_MASKING, subject, run_id, CHECKS, [*origin, shard.resource()])
@@ -156,6 +162,7 @@ def _columns(rules: Policy, given: pa.Schema, masked: pa.Schema, tally: Tally) -
             masked_type=str(masked.field(rule.column).type) if rule.column in masked.names else None,
             nulls=tally.nulls[rule.column],
             scanned=bool(rule.options.get("scan", True)),
+            declared=rule.declared,
         )
         for rule in rules.rules
     )
@@ -186,7 +193,11 @@ def read_types(policy: Policy) -> dict[str, str]:
 
 def _read_type(rule: Rule) -> str | None:
     """Return the type that a CSV column is read as, None for the type its first block shows."""
-    if rule.type is None and (rule.operator in _READ_AS_TEXT or "prefix" in rule.options):
+    if rule.type is None and "age_on" in rule.options:
+        return "date"
+    if rule.type is None and (
+        rule.operator in _READ_AS_TEXT or "prefix" in rule.options or rule.options.get("to") == "zip3"
+    ):
         return "string"  # a number would lose the leading zeros of a postal code
     return rule.type
 

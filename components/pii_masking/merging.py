@@ -33,6 +33,7 @@ from kfp_custody.components._shared.shards import ShardEvidence, read_shard, req
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import Verified, read_evidence, require_digest
 from kfp_custody.components._shared.verified_copies import verified_file
+from kfp_custody.components.pii_masking.anonymity import smallest_class
 from kfp_custody.components.pii_masking.masking import MaskingResult
 from kfp_custody.components.pii_masking.origin import named_origin
 from kfp_custody.components.pii_masking.reporting import CHECKS, MaskingReport, joined, read_report
@@ -75,7 +76,7 @@ def merge_shards(
         EvidenceInvalid: Evidence is not genuine or of another run; a shard is missing, twice, not attested, or not what
             its evidence speaks of; the shards are not of one dataset, or not masked alike.
         PolicyRefused: The masking of a shard failed.
-        InputRefused: A shard cannot be read.
+        InputRefused: A shard cannot be read, or the whole is not k-anonymous as the policy demands.
         Misconfigured: Trust file or number of shards.
         OSError: A file cannot be read or written.
     """
@@ -95,6 +96,9 @@ def merge_shards(
         _write(partial / NAME, whole, trees)
         subject = list_tree(partial)
         findings = joined(parts, subject.sha256)
+        if findings.anonymity:
+            smallest = smallest_class(partial / NAME, findings.anonymity)
+            findings = replace(findings, smallest_class=smallest)
         named = [*named_origin(whole[0].masking), *(entry for piece in whole for entry in piece.resources())]
         statement = findings.statement(MASKING, subject, run_id, (*CHECKS, "every-shard-once"), named)
         write_evidence(evidence, statement, signer, subject, findings.json())

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kfp_custody.components._shared.errors import InputRefused
+from kfp_custody.components.pii_masking.format_preserving import FormCipher
+from kfp_custody.components.pii_masking.generalizing import ages, zip_areas
 from kfp_custody.components.pii_masking.policy import Policy, Rule
-from kfp_custody.components.pii_masking.pseudonyms import MaskingKey
+from kfp_custody.components.pii_masking.pseudonyms import Pseudonyms
 
 _KINDS: dict[str, tuple[str, Callable[[pa.DataType], bool]]] = {
     "string": ("text", pa.types.is_string),
@@ -40,8 +42,10 @@ def output_type(rule: Rule, given: pa.DataType) -> pa.DataType | None:
         return given
     if rule.operator in ("mask", "free_text") and not pa.types.is_string(given):
         raise _wrong_type(rule, given, "text")
-    if rule.operator == "hmac" and not has_stable_text(given):
+    if rule.operator in ("hmac", "encrypt") and not has_stable_text(given):
         raise _wrong_type(rule, given, "text, whole numbers, decimals or dates (the text of a float is not stable)")
+    if rule.operator == "fpe" and not pa.types.is_string(given):
+        raise _wrong_type(rule, given, "text (a number would lose leading zeros)")
     if rule.operator == "generalize":
         return _generalized_type(rule, given)
     return pa.string()
@@ -54,7 +58,7 @@ def has_stable_text(given: pa.DataType) -> bool:
     )
 
 
-def mask_column(rule: Rule, chunk: pa.Table, policy: Policy, key: MaskingKey | None) -> pa.Array:
+def mask_column(rule: Rule, chunk: pa.Table, policy: Policy, key: Pseudonyms | None) -> pa.Array:
     """Mask one column of a chunk with any operator but `drop` and `free_text`.
 
     Args:
@@ -75,13 +79,23 @@ def mask_column(rule: Rule, chunk: pa.Table, policy: Policy, key: MaskingKey | N
     return _distinct(rule, encoded.dictionary, key).take(encoded.indices)
 
 
-def _distinct(rule: Rule, values: pa.Array, key: MaskingKey | None) -> pa.Array:
+def _distinct(rule: Rule, values: pa.Array, key: Pseudonyms | None) -> pa.Array:
     options = rule.options
     if rule.operator == "hmac":
         assert key is not None  # noqa: S101  (masking.py reads the key whenever the policy is keyed)
         return pa.array(key.tokens(options["domain"], values.cast(pa.string()).to_pylist()), pa.string())
+    if rule.operator == "encrypt":
+        assert key is not None  # noqa: S101  (see above)
+        return pa.array(key.encrypt(options["domain"], values.cast(pa.string()).to_pylist()), pa.string())
+    if rule.operator == "fpe":
+        assert key is not None  # noqa: S101  (see above)
+        return _enciphered(rule, values, key)
     if rule.operator == "mask":
         return pa.array([_starred(value, options["keep_last"]) for value in values.to_pylist()], pa.string())
+    if "age_on" in options:
+        return _generalized(rule, ages, values, options["age_on"])
+    if options.get("to") == "zip3":
+        return _generalized(rule, zip_areas, values)
     if "to" in options:
         years = pc.year(values)
         return years if options["to"] == "year" else pc.multiply(pc.divide(years, 10), 10)
@@ -91,6 +105,32 @@ def _distinct(rule: Rule, values: pa.Array, key: MaskingKey | None) -> pa.Array:
     if "round" in options:
         return pc.round_to_multiple(values, pa.scalar(options["round"], values.type), round_mode="half_to_even")
     return pa.array(_bucketed(values, options["bucket"]), pa.string())
+
+
+def _enciphered(rule: Rule, values: pa.Array, key: Pseudonyms) -> pa.Array:
+    options = rule.options
+    cipher = FormCipher(key.subkey("fpe", options["domain"]), options["alphabet"], options["luhn"])
+    try:
+        return pa.array([cipher.encrypt(value) for value in values.to_pylist()], pa.string())
+    except ValueError:
+        raise InputRefused(
+            "A value cannot be enciphered in its own form.",
+            evidence=f"{rule.column!r} holds one with a letter or digit outside of {options['alphabet']}, or so "
+            "short that there are less than a million of its length",
+            remedy="Use encrypt or hmac for this column, or another alphabet.",
+        ) from None  # the cause might quote the value
+
+
+def _generalized(rule: Rule, how: Callable[..., list[str]], values: pa.Array, *more: Any) -> pa.Array:
+    try:
+        return pa.array(how(values.to_pylist(), *more), pa.string())
+    except ValueError:
+        raise InputRefused(
+            "A value cannot be generalised as the policy says.",
+            evidence=f"{rule.column!r}: a ZIP code is five digits, or nine with a dash; a date of birth is not after "
+            "the day that ages are told for",
+            remedy="Correct the data, or choose another way to generalise the column.",
+        ) from None  # the cause might quote the value
 
 
 def _starred(value: str, keep_last: int) -> str:
@@ -105,7 +145,7 @@ def _bucketed(values: pa.Array, edges: list[float]) -> list[str]:
     return ["NaN" if number != number else labels[place] for number, place in zip(numbers, places, strict=True)]
 
 
-def _shift(rule: Rule, column: pa.Array, entity: pa.Array, policy: Policy, key: MaskingKey | None) -> pa.Array:
+def _shift(rule: Rule, column: pa.Array, entity: pa.Array, policy: Policy, key: Pseudonyms | None) -> pa.Array:
     assert key is not None  # noqa: S101  (see above)
     if pc.any(pc.and_(entity.is_null(), column.is_valid())).as_py():
         raise InputRefused(
@@ -137,11 +177,15 @@ def _ticks_per_day(given: pa.DataType) -> int:
 
 
 def _generalized_type(rule: Rule, given: pa.DataType) -> pa.DataType:
-    if "to" in rule.options:
+    if "to" in rule.options and rule.options["to"] != "zip3":
         if not _is_time(given):
             raise _wrong_type(rule, given, "dates or timestamps")
         return pa.int64()
-    if "prefix" in rule.options:
+    if "age_on" in rule.options:
+        if not pa.types.is_date(given):
+            raise _wrong_type(rule, given, "dates")
+        return pa.string()
+    if "prefix" in rule.options or "to" in rule.options:
         if not pa.types.is_string(given):
             raise _wrong_type(rule, given, "text")
         return pa.string()

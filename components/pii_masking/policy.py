@@ -1,9 +1,10 @@
 """A masking policy: which operator each column of the data gets, read strictly from YAML.
 
-Every column of the data needs a rule. What a policy does not say is refused, never guessed: unknown operators and
-options, keys given twice, columns that are missing on either side.
+Every column of the data needs a rule, unless the policy says `default: drop`. What a policy does not say is refused,
+never guessed: unknown operators and options, keys given twice, columns that are missing on either side.
 """
 
+import datetime as dt
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,26 +13,33 @@ from typing import Any
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import MAX_YAML, DocumentFault, parse_yaml, require_keys
 from kfp_custody.components._shared.errors import InputRefused, Misconfigured
+from kfp_custody.components.pii_masking.format_preserving import ALPHABETS, CHECKS
 
 SHIPPED = Path(__file__).parent / "policies"
 TYPES = ("string", "integer", "float", "boolean", "date", "timestamp")
 MODES = ("exact", "fast")
 """How free text is examined: exactly as stock Presidio does, or without telling sentences apart."""
-DIRECT = frozenset({"drop", "redact", "replace", "mask", "hmac"})
+DIRECT = frozenset({"drop", "redact", "replace", "mask", "hmac", "encrypt", "fpe"})
 """Operators whose input is a direct identifier: its values may occur nowhere in the output of the row."""
-KEYED = frozenset({"hmac", "date_shift"})
+KEYED = frozenset({"hmac", "date_shift", "encrypt", "fpe"})
+IN_DOMAINS = frozenset({"hmac", "encrypt", "fpe"})
+"""Operators with a sub-key for each domain."""
 _REQUIRED = object()
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens to one column; `options` are checked and complete."""
+    """What happens to one column; `options` are checked and complete.
+
+    `declared` is false for a column that the policy does not name, and drops by its default.
+    """
 
     column: str
     operator: str
     options: Mapping[str, Any] = field(default_factory=dict)
     type: str | None = None
     optional: bool = False
+    declared: bool = True
 
     @property
     def refers_to(self) -> tuple[str, ...]:
@@ -42,13 +50,26 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Anonymity:
+    """At least `k` rows of the masked whole must have the same values in these columns, whatever the values."""
+
+    columns: tuple[str, ...]
+    k: int
+
+
+@dataclass(frozen=True)
 class Policy:
-    """A masking policy and the SHA-256 of the file that it was read from."""
+    """A masking policy and the SHA-256 of the file that it was read from.
+
+    `undeclared` says what happens to columns without a rule: error or drop.
+    """
 
     name: str
     sha256: str
     rules: tuple[Rule, ...]
     mode: str = "exact"
+    undeclared: str = "error"
+    anonymity: Anonymity | None = None
 
     def rule(self, column: str) -> Rule:
         """Return the rule of a column that the policy is known to hold."""
@@ -70,6 +91,8 @@ class Policy:
             InputRefused: a column has no rule, a rule has no column, or a name occurs twice.
         """
         rules = {rule.column: rule for rule in self.rules}
+        if self.undeclared == "drop" and any(name in rules for name in columns):
+            rules |= {name: Rule(name, "drop", declared=False) for name in columns if name not in rules}
         undeclared = [name for name in columns if name not in rules]
         missing = [rule.column for rule in self.rules if rule.column not in columns and not rule.optional]
         if undeclared or missing or len(set(columns)) != len(columns):
@@ -79,7 +102,8 @@ class Policy:
                 "The columns of the data are not those that the masking policy declares.",
                 evidence=f"{source}, policy {self.name!r}: {len(undeclared)} undeclared ({_names(named)}), "
                 f"{len(missing)} missing ({_names(missing)}), {len(columns) - len(set(columns))} named twice",
-                remedy="Decide about each column in the policy (a column that may be absent: optional: true).",
+                remedy="Decide about each column in the policy (a column that may be absent: optional: true; all that "
+                "have no rule: default: drop).",
             )
         return replace(self, rules=tuple(rules[name] for name in columns))
 
@@ -112,19 +136,49 @@ def load_policy(policy: str) -> Policy:
 
 
 def _read(name: str, data: bytes) -> Policy:
-    document = require_keys(parse_yaml(data), "the policy", ("version", "columns"), ("description", "detection"))
+    optional = ("description", "detection", "default", "quasi_identifiers", "k", "allow_fpe")
+    document = require_keys(parse_yaml(data), "the policy", ("version", "columns"), optional)
     if document["version"] != 1 or isinstance(document["version"], bool):
         raise DocumentFault("its version is not 1")
     columns = document["columns"]
     if not isinstance(columns, dict) or not columns or not all(isinstance(key, str) and key for key in columns):
         raise DocumentFault("columns is no object of named columns")
-    rules = tuple(_rule(column, rule) for column, rule in columns.items())
-    policy = Policy(name, sha256_bytes(data), rules, _mode(document.get("detection", {})))
-    for rule in policy.rules:
+    rules = {column: _rule(column, rule) for column, rule in columns.items()}
+    for rule in rules.values():
         for other in rule.refers_to:
             if other not in columns:
                 raise DocumentFault(f"{rule.column} refers to the column {other!r}, which has no rule")
-    return policy
+    allowed = document.get("allow_fpe", False)
+    if not isinstance(allowed, bool):
+        raise DocumentFault("allow_fpe is neither true nor false")
+    if not allowed and (fpe := [rule.column for rule in rules.values() if rule.operator == "fpe"]):
+        raise DocumentFault(
+            f"{', '.join(fpe)}: what fpe writes looks real, to people and to scanners; allow_fpe: true allows it"
+        )
+    undeclared = document.get("default", "error")
+    if undeclared not in ("error", "drop"):
+        raise DocumentFault("default is neither error nor drop")
+    return Policy(
+        name,
+        sha256_bytes(data),
+        tuple(rules.values()),
+        _mode(document.get("detection", {})),
+        undeclared,
+        _anonymity(document, rules),
+    )
+
+
+def _anonymity(document: Mapping[str, Any], rules: Mapping[str, Rule]) -> Anonymity | None:
+    columns: Any = document.get("quasi_identifiers")
+    k: Any = document.get("k")
+    if columns is None and k is None:
+        return None
+    if not _texts(columns) or len(set(columns)) != len(columns) or not _whole(2, 10**6)(k):
+        raise DocumentFault("quasi_identifiers is no list of different columns, or k no whole number from 2 on")
+    for column in columns:
+        if column not in rules or rules[column].operator in ("drop", "free_text"):
+            raise DocumentFault(f"the quasi-identifier {column!r} has no rule, or none that leaves a column to compare")
+    return Anonymity(tuple(columns), k)
 
 
 def _mode(raw: Any) -> str:
@@ -155,8 +209,10 @@ def _rule(column: str, raw: Any) -> Rule:
             checked[key] = value
     if operator == "generalize" and len(checked) != 1:
         raise DocumentFault(f"{where} needs exactly one of {', '.join(options)}")
-    if operator == "hmac":
+    if operator in IN_DOMAINS:
         checked.setdefault("domain", column)
+    if operator == "fpe" and checked["luhn"] != "any" and checked["alphabet"] != "digits":
+        raise DocumentFault(f"{where}: only digits have a check digit")
     if operator == "free_text" and len(set(checked["entities"])) != len(checked["entities"]):
         raise DocumentFault(f"{where} names an entity twice")
     return Rule(column, operator, checked, raw.get("type"), raw.get("optional", False))
@@ -187,6 +243,13 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and -1e15 < value < 1e15
 
 
+def _day(value: Any) -> bool:
+    try:
+        return type(value) is dt.date or bool(dt.date.fromisoformat(value))
+    except (TypeError, ValueError):
+        return False
+
+
 def _edges(value: Any) -> bool:
     return (
         isinstance(value, list)
@@ -204,9 +267,16 @@ _OPTIONS: dict[str, dict[str, tuple[Callable[[Any], bool], Any]]] = {
     "replace": {"value": (_text, _REQUIRED)},
     "mask": {"keep_last": (_whole(0, 8), 0)},
     "hmac": {"domain": (_text, None)},
+    "encrypt": {"domain": (_text, None)},
+    "fpe": {
+        "domain": (_text, None),
+        "alphabet": (_one_of(*ALPHABETS), "digits"),
+        "luhn": (_one_of(*CHECKS), "any"),
+    },
     "date_shift": {"by": (_text, _REQUIRED), "max_days": (_whole(1, 3660), _REQUIRED)},
     "generalize": {
-        "to": (_one_of("year", "decade"), None),
+        "to": (_one_of("year", "decade", "zip3"), None),
+        "age_on": (_day, None),
         "prefix": (_whole(1, 64), None),
         "round": (lambda value: _number(value) and value > 0, None),
         "bucket": (_edges, None),

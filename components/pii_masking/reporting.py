@@ -11,13 +11,14 @@ from kfp_custody.components._shared.documents import DocumentFault, canonical_js
 from kfp_custody.components._shared.evidence import Kind, resource, test_result
 from kfp_custody.components._shared.report import Section, page, paragraph, table
 from kfp_custody.components.pii_masking.detection import MODEL, DetectorFacts
+from kfp_custody.components.pii_masking.policy import Anonymity
 
 CHECKS = ("every-column-declared", "input-unchanged", "no-identifier-left-in-row", "no-pattern-left")
 
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """What happened to one column; `masked_type` is None when it was dropped."""
+    """What happened to one column; `masked_type` is None when it was dropped, by default when it is not `declared`."""
 
     name: str
     operator: str
@@ -25,6 +26,7 @@ class ColumnFacts:
     masked_type: str | None
     nulls: int
     scanned: bool
+    declared: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class MaskingReport:
     compared: int
     too_short: int
     detector: DetectorFacts | None
+    key_version: str = ""
+    anonymity: Anonymity | None = None
+    smallest_class: int | None = None
 
     def json(self) -> bytes:
         """Return the report as canonical JSON: the same run gives the same bytes."""
@@ -60,12 +65,14 @@ class MaskingReport:
                 "version": 1,
                 "policy": {"name": self.policy_name, "sha256": self.policy_sha256},
                 "key_id": self.key_id,
+                "key_version": self.key_version,
                 "input": {"sha256": self.raw_sha256, "bytes": self.raw_bytes},
                 "output": {"sha256": self.masked_sha256},
                 "rows": self.rows,
                 "columns": [asdict(column) for column in self.columns],
                 "free_text": {name: asdict(counts) for name, counts in self.texts.items()},
                 "residual": {"compared": self.compared, "too_short": self.too_short, "left": 0},
+                "k_anonymity": self.anonymity and asdict(self.anonymity) | {"smallest": self.smallest_class},
                 "detector": self._detector(),
             }
         )
@@ -106,7 +113,8 @@ class MaskingReport:
             resource("report", sha256_bytes(self.json()), media_type="application/json"),
         ]
         if self.key_id:
-            resources.append(resource("masking-key", annotations={"id": self.key_id}))
+            version = {"version": self.key_version} if self.key_version else {}
+            resources.append(resource("masking-key", annotations={"id": self.key_id, **version}))
         if self.detector:
             resources.append(resource("detector", self.detector.model_sha256, annotations=self.detector.versions))
         return resources
@@ -146,7 +154,7 @@ class MaskingReport:
     def html(self) -> str:
         """Return the report for people."""
         columns = [
-            (column.name, column.operator, column.type, column.masked_type or "dropped", column.nulls)
+            (column.name, _told(column), column.type, column.masked_type or "dropped", column.nulls)
             for column in self.columns
         ]
         entities = [
@@ -158,7 +166,7 @@ class MaskingReport:
             ("masked dataset (sha256 of its listing)", self.masked_sha256),
             ("raw dataset (sha256 of its listing)", self.raw_sha256),
             ("policy", f"{self.policy_name}, sha256 {self.policy_sha256}"),
-            ("masking key", self.key_id or "none needed"),
+            ("masking key", " version ".join(filter(None, (self.key_id, self.key_version))) or "none needed"),
             *((f"detector: {name}", version) for name, version in sorted(self._versions().items())),
         ]
         residual = (
@@ -174,6 +182,10 @@ class MaskingReport:
             rows = [(name, counts.texts, counts.changed) for name, counts in self.texts.items()]
             found = table(("column", "texts", "changed"), rows) + table(("column", "entity", "spans"), entities)
             sections.insert(1, Section("Free text", found))
+        if self.anonymity and self.smallest_class is not None:
+            names = ", ".join(self.anonymity.columns)
+            told = f"At least {self.smallest_class:,} rows share each combination of {names}; k is {self.anonymity.k}."
+            sections.insert(1, Section("k-anonymity", paragraph(told)))
         size = f"{self.rows:,} rows, {len(self.columns)} columns"
         summary = f"{size}. Counts only: this report holds no value of the data."
         return page("Masking of personal data", "PASSED", sections, summary)
@@ -187,6 +199,10 @@ class MaskingReport:
         return {"model": MODEL, "model_sha256": self.detector.model_sha256, "versions": self.detector.versions}
 
 
+def _told(column: ColumnFacts) -> str:
+    return column.operator if column.declared else f"{column.operator} (no rule: the policy's default)"
+
+
 def read_report(data: bytes) -> MaskingReport:
     """Read a report back, strictly: only what `json` writes.
 
@@ -195,6 +211,7 @@ def read_report(data: bytes) -> MaskingReport:
     """
     said = parse_json(data)
     try:
+        anonymity = said["k_anonymity"]
         report = MaskingReport(
             policy_name=said["policy"]["name"],
             policy_sha256=said["policy"]["sha256"],
@@ -208,6 +225,9 @@ def read_report(data: bytes) -> MaskingReport:
             compared=said["residual"]["compared"],
             too_short=said["residual"]["too_short"],
             detector=said["detector"] and DetectorFacts(said["detector"]["versions"], said["detector"]["model_sha256"]),
+            key_version=said["key_version"],
+            anonymity=anonymity and Anonymity(tuple(anonymity["columns"]), anonymity["k"]),
+            smallest_class=anonymity and anonymity["smallest"],
         )
         same = report.json() == data
         numbers = [
@@ -215,6 +235,7 @@ def read_report(data: bytes) -> MaskingReport:
             *(column.nulls for column in report.columns),
             *(number for counts in report.texts.values() for number in (counts.texts, counts.changed)),
             *(number for counts in report.texts.values() for number in counts.entities.values()),
+            *(() if report.smallest_class is None else (report.smallest_class,)),
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise DocumentFault(f"it is no masking report ({type(error).__name__})", codes.FIELDS) from error

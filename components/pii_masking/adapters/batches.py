@@ -69,7 +69,7 @@ def batch_masker(given: pa.Schema, policy: str, settings: Settings) -> BatchMask
 
     Raises:
         InputRefused: The columns do not fit the policy, or are nested or binary.
-        Misconfigured: There is no such policy.
+        Misconfigured: There is no such policy, or it demands k-anonymity.
     """
     plain, nested = plain_schema(given)
     if nested or not plain.names:
@@ -79,6 +79,12 @@ def batch_masker(given: pa.Schema, policy: str, settings: Settings) -> BatchMask
             remedy="Take nested and binary columns apart, or leave them out, before masking.",
         )
     rules = load_policy(policy).for_columns(plain.names, "the table")
+    if rules.anonymity:
+        raise Misconfigured(
+            "k-anonymity is of a whole table, and no worker of an engine sees that.",
+            evidence=f"policy {rules.name!r} demands k = {rules.anonymity.k}",
+            remedy="Mask with mask_pii or mask_shard, or leave quasi_identifiers and k out of the policy.",
+        )
     return BatchMasker(rules, plain, masked_schema(rules, plain), settings.masking_key)
 
 

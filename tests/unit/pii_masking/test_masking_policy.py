@@ -38,7 +38,7 @@ def test_the_ulb_policy_names_all_components() -> None:
         ("version: 1\ncolumns: {}", "columns"),
         ("version: 1\ncolumns: {1: {operator: keep}}", "columns"),
         ("version: 1\ncolumns: {a: {operator: keep}}\nextra: 1", "extra"),
-        ("version: 1\ncolumns: {a: {operator: encrypt}}", "no known operator"),
+        ("version: 1\ncolumns: {a: {operator: rot13}}", "no known operator"),
         ("version: 1\ncolumns: {a: {operator: [keep]}}", "no known operator"),
         ("version: 1\ncolumns: {a: keep}", "no known operator"),
         ("version: 1\ncolumns: {a: {operator: keep, operator: drop}}", "twice"),

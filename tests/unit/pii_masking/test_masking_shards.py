@@ -214,3 +214,23 @@ def test_a_report_is_read_strictly(sharding: Sharding, before: bytes, after: byt
     assert before in data
     with pytest.raises(DocumentFault):
         read_report(data.replace(before, after, 1))
+
+
+def test_it_is_the_whole_that_must_not_single_anybody_out(sharding: Sharding) -> None:
+    """Each shard has people who are alone in it; together they are not."""
+    policy = sharding.root / "k.yaml"
+    policy.write_text("version: 1\nquasi_identifiers: [a]\nk: 3\ncolumns: {a: {operator: keep}}")
+    table = pa.table({"a": ["x", "y", "z"] * 3})
+    same(sharding, 3, data=sharding.table("thrice", table), policy=policy)
+    report = read_report((sharding.root / "merged/evidence/report.json").read_bytes())
+    assert report.smallest_class == 3
+
+
+def test_a_whole_that_singles_somebody_out_is_not_merged(sharding: Sharding) -> None:
+    policy = sharding.root / "k.yaml"
+    policy.write_text("version: 1\nquasi_identifiers: [a]\nk: 3\ncolumns: {a: {operator: keep}}")
+    table = pa.table({"a": ["x"] * 8 + ["y"]})
+    with pytest.raises(CustodyError) as refusal:
+        sharding.merge(sharding.shards(3, data=sharding.table("rare", table), policy=policy), 3)
+    assert refusal.value.code == codes.NOT_ANONYMOUS
+    assert not (sharding.root / "merged/masked").exists()
