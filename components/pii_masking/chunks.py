@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components.pii_masking.detection import Detector
 from kfp_custody.components.pii_masking.free_text import FreeTextMasker, known_of_rows
-from kfp_custody.components.pii_masking.known_values import count_leaks, is_distinctive, squash_column
+from kfp_custody.components.pii_masking.known_values import count_distinctive, count_leaks, squash_column
 from kfp_custody.components.pii_masking.operators import has_stable_text, mask_column
 from kfp_custody.components.pii_masking.patterns import count_patterns
 from kfp_custody.components.pii_masking.policy import DIRECT, Policy, Rule
 from kfp_custody.components.pii_masking.pseudonyms import Pseudonyms
 from kfp_custody.components.pii_masking.spans import Span
+
+_WRITTEN = frozenset({"redact", "replace", "hmac", "encrypt"})
 
 
 @dataclass
@@ -97,13 +99,14 @@ class ChunkMasker:
         return pc.replace_with_mask(column, column.is_valid(), masked)
 
     def _check(
-        self, columns: dict[str, pa.Array], identifiers: dict[str, pa.Array], squashed: dict[str, pa.Array]
+        self, columns: dict[str, pa.Array], identifiers: dict[str, pa.Array], squashed: dict[str, pa.DictionaryArray]
     ) -> None:
         """Refuse a chunk whose result still shows an identifier outside free text."""
         texts = {name: column for name, column in columns.items() if pa.types.is_string(column.type)}
-        # What the policy itself wrote into a column, the same for every row, says nothing about any row.
-        constant = {rule.column for rule in self._policy.rules if rule.operator in ("redact", "replace")}
-        open_texts = {name: text for name, text in texts.items() if name not in constant}
+        # What the policy itself wrote into a column, the same for every row, says nothing about any row; and no more do
+        # tokens, which nobody can tell from random letters without the key.
+        written = {rule.column for rule in self._policy.rules if rule.operator in _WRITTEN}
+        open_texts = {name: text for name, text in texts.items() if name not in written}
         leaks = count_leaks(identifiers, squashed, open_texts)
         if leaks:
             raise InputRefused(
@@ -125,10 +128,10 @@ class ChunkMasker:
                 remedy="Mask the column; where a kept identifier only looks like one by chance, set scan: false.",
             )
 
-    def _count(self, chunk: pa.Table, squashed: dict[str, pa.Array]) -> None:
+    def _count(self, chunk: pa.Table, squashed: dict[str, pa.DictionaryArray]) -> None:
         self.tally.rows += chunk.num_rows
         self.tally.nulls.update({name: chunk[name].null_count for name in chunk.column_names})
         for column in squashed.values():
-            distinctive = sum(is_distinctive(value) for value in column.drop_null().to_pylist())
+            distinctive = count_distinctive(column)
             self.tally.compared += distinctive
             self.tally.too_short += len(column) - column.null_count - distinctive

@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 from kfp_custody.components.pii_masking.spans import Span
 
 _GLUED_FROM = 9
+_LEAST = 4
+_PARTS_A_ROW = 4  # of the texts of a chunk; beyond that it is faster to search row by row
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LINE = "\x1f"
 
@@ -29,7 +31,7 @@ class KnownValue(NamedTuple):
 
 def is_distinctive(squashed: str) -> bool:
     """Tell whether a value is long enough to be looked for."""
-    return len(squashed) >= (6 if squashed.isdigit() else 4)
+    return len(squashed) >= (6 if squashed.isdigit() else _LEAST)
 
 
 def squash(value: str) -> str:
@@ -37,13 +39,24 @@ def squash(value: str) -> str:
     return _squash(value)[0]
 
 
-def squash_column(column: pa.Array) -> pa.Array:
-    """Return the same for each text of a column, fast.
+def squash_column(column: pa.Array) -> pa.DictionaryArray:
+    """Return the same for each text of a column, fast: once for each distinct value.
 
     Arrow may know a newer Unicode than Python, so values are compared with `squash` where it matters.
     """
-    plain = pc.utf8_lower(pc.utf8_normalize(column, "NFKD"))
-    return pc.replace_substring_regex(plain, r"[^\pL\pN]+", "")
+    encoded = column.dictionary_encode()
+    values = encoded.dictionary
+    if pc.all(pc.string_is_ascii(values)).as_py() is not False:
+        plain = pc.ascii_lower(values)
+    else:
+        plain = pc.utf8_lower(pc.utf8_normalize(values, "NFKD"))
+    return pa.DictionaryArray.from_arrays(encoded.indices, pc.replace_substring_regex(plain, r"[^\pL\pN]+", ""))
+
+
+def count_distinctive(squashed: pa.DictionaryArray) -> int:
+    """Count the rows whose value is long enough to be looked for."""
+    long = pa.array([int(is_distinctive(value)) for value in squashed.dictionary.to_pylist()], pa.int64())
+    return int(pc.sum(long.take(squashed.indices)).as_py() or 0)
 
 
 def words(label: str, value: str) -> list[KnownValue]:
@@ -65,7 +78,7 @@ def find_known(text: str, values: Iterable[KnownValue]) -> Iterator[Span]:
 
 
 def count_leaks(
-    identifiers: dict[str, pa.Array], squashed: dict[str, pa.Array], outputs: dict[str, pa.Array]
+    identifiers: dict[str, pa.Array], squashed: dict[str, pa.DictionaryArray], outputs: dict[str, pa.Array]
 ) -> dict[tuple[str, str], int]:
     """Count the rows in which an identifier of the row occurs in another output column.
 
@@ -80,10 +93,19 @@ def count_leaks(
     leaks: dict[tuple[str, str], int] = {}
     if not outputs:
         return leaks
-    # One string a row: a single search tells whether a closer look is needed, which is rare.
     texts = [squash_column(column) for column in outputs.values()]
-    rows = pc.binary_join_element_wise(*texts, _LINE, null_handling="replace", null_replacement="").to_pylist()
-    for name, column in squashed.items():
+    parts = _parts([text for column in texts for text in column.dictionary.to_pylist()], _PARTS_A_ROW * len(texts[0]))
+    suspects = {
+        name: column
+        for name, column in squashed.items()
+        if parts is None or not parts.isdisjoint(column.dictionary.to_pylist())
+    }
+    if not suspects:
+        return leaks
+    # One string a row: a single search tells whether a closer look is needed, which is rare.
+    plain = [column.dictionary_decode() for column in texts]
+    rows = pc.binary_join_element_wise(*plain, _LINE, null_handling="replace", null_replacement="").to_pylist()
+    for name, column in suspects.items():
         for row, (value, joined) in enumerate(zip(column.to_pylist(), rows, strict=True)):
             if value and value in joined and is_distinctive(value):
                 known = [KnownValue(name, squash(identifiers[name][row].as_py()))]
@@ -92,6 +114,15 @@ def count_leaks(
                     if other != name and text and any(find_known(text, known)):
                         leaks[name, other] = leaks.get((name, other), 0) + 1
     return leaks
+
+
+def _parts(texts: list[str], most: int) -> set[str] | None:
+    """Return every part of some texts that is long enough to be looked for; None when they are too many to tell."""
+    if sum(len(text) ** 2 for text in texts) > 2 * most:
+        return None
+    return {
+        text[start:end] for text in texts for start in range(len(text)) for end in range(start + _LEAST, len(text) + 1)
+    }
 
 
 def _squash(text: str) -> tuple[str, list[int]]:

@@ -4,7 +4,6 @@ An unkeyed hash of a card number can be undone by trying all numbers; a keyed on
 has its own sub-key, so equal values of different domains cannot be linked, and equal values of one domain can.
 """
 
-import base64
 import binascii
 import hashlib
 import hmac
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from kfp_custody.components._shared.errors import InputRefused, Misconfigured
 from kfp_custody.components._shared.secrets.loading import load_secret_or_file
+from kfp_custody.components.pii_masking.base32 import decoded, encoded, tokens_of
 
 _CONTEXT = b"kfp-custody/pii-masking/v1"
 _TOKEN_BYTES = 16  # 128 bits: no collision to expect below 2**64 distinct values
@@ -46,7 +46,7 @@ class Pseudonyms(ABC):
     def tokens(self, domain: str, values: Iterable[str]) -> list[str]:
         """Return a token of 26 lower-case base32 characters for each value."""
         key = self.subkey("hmac", domain)
-        return [_base32(hmac.digest(key, value.encode(), "sha256")[:_TOKEN_BYTES]) for value in values]
+        return tokens_of([hmac.digest(key, value.encode(), "sha256")[:_TOKEN_BYTES] for value in values])
 
     def offsets(self, domain: str, values: Iterable[str], max_days: int) -> list[int]:
         """Return an offset in days for each value, within ±max_days and never 0."""
@@ -63,7 +63,7 @@ class Pseudonyms(ABC):
         """
         cipher = self._siv(domain)
         # AES-SIV of the library takes no empty input, and an empty text is none: one byte in front.
-        return [_base32(cipher.encrypt(b"\0" + value.encode(), [domain.encode()])) for value in values]
+        return [encoded(cipher.encrypt(b"\0" + value.encode(), [domain.encode()])) for value in values]
 
     def decrypt(self, domain: str, tokens: Iterable[str]) -> list[str]:
         """Return the values of tokens that `encrypt` made.
@@ -73,7 +73,7 @@ class Pseudonyms(ABC):
         """
         cipher = self._siv(domain)
         try:
-            return [cipher.decrypt(_from_base32(token), [domain.encode()])[1:].decode() for token in tokens]
+            return [cipher.decrypt(decoded(token), [domain.encode()])[1:].decode() for token in tokens]
         except (InvalidTag, ValueError):
             raise InputRefused(
                 "A token cannot be decrypted.",
@@ -119,14 +119,6 @@ def read_masking_key(place: str | Path) -> Pseudonyms:
     if len(master) < 32:
         raise _bad_key(secret.name, f"it has {len(master)} bytes")
     return MaskingKey(master)
-
-
-def _base32(data: bytes) -> str:
-    return base64.b32encode(data).rstrip(b"=").decode().lower()
-
-
-def _from_base32(text: str) -> bytes:
-    return base64.b32decode(text.upper() + "=" * (-len(text) % 8))
 
 
 def _bad_key(where: str, why: str) -> Misconfigured:

@@ -3,6 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kfp_custody.components.pii_masking import known_values
+from kfp_custody.components.pii_masking.base32 import decoded, encoded, tokens_of
 from kfp_custody.components.pii_masking.known_values import (
     KnownValue,
     count_leaks,
@@ -105,3 +107,26 @@ def test_spans_are_merged_and_named_after_the_best() -> None:
     spans = [Span(0, 10, "PERSON"), Span(2, 6, "IBAN"), Span(10, 12, "A"), Span(20, 25, "X"), Span(20, 24, "Y")]
     assert merged(spans) == [Span(0, 10, "IBAN"), Span(10, 12, "A"), Span(20, 25, "X")]
     assert merged([]) == []
+
+
+def test_leaks_are_counted_alike_by_parts_and_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = pa.array(["Ada Lovelace", "Grace", None, "Grace", "Al"] * 20)
+    outputs = {
+        "note": pa.array(["of ADA-lovelace!", "no", "Grace", "GRACE", "Al"] * 20),
+        "other": pa.array(["x"] * 100),
+    }
+    counted = []
+    for parts in (0, 1000):
+        monkeypatch.setattr(known_values, "_PARTS_A_ROW", parts)
+        counted.append(count_leaks({"name": names}, {"name": squash_column(names)}, outputs))
+    assert counted == [{("name", "note"): 40}] * 2
+
+
+def test_tokens_at_once_are_those_one_by_one() -> None:
+    for size in (1, 4, 5, 16, 17):
+        digests = [bytes(range(number, number + size)) for number in range(50)]
+        assert tokens_of(digests) == [encoded(digest) for digest in digests]
+        assert [decoded(text) for text in tokens_of(digests)] == digests
+    assert tokens_of([]) == []
+    with pytest.raises(ValueError, match="Non-base32"):
+        decoded("01")
