@@ -117,6 +117,7 @@ class GcsStore:
         from google.cloud.exceptions import NotFound
         from google.resumable_media import DataCorruption, InvalidResponse
         from requests import RequestException
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
@@ -132,7 +133,7 @@ class GcsStore:
             raise Interrupted(f"the server answered {status}", codes.STORE_FAILING) from error
         except (TransportError, RequestException, ConnectionError, TimeoutError) as error:
             raise Interrupted(type(error).__name__, codes.STORE_SILENT) from error
-        except DataCorruption as error:
+        except (DataCorruption, HTTPError) as error:  # a raw download breaks with urllib3's own error
             raise Interrupted("the transfer ended early", codes.TRANSFER) from error
         except GoogleAuthError as error:
             raise Misconfigured(

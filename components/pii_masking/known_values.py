@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from kfp_custody.components.pii_masking.spans import Span
 
 _GLUED_FROM = 9
-_LEAST = 4
+_LEAST, _LEAST_DIGITS = 4, 6
 _PARTS_A_ROW = 4  # of the texts of a chunk; beyond that it is faster to search row by row
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LINE = "\x1f"
@@ -31,7 +31,7 @@ class KnownValue(NamedTuple):
 
 def is_distinctive(squashed: str) -> bool:
     """Tell whether a value is long enough to be looked for."""
-    return len(squashed) >= (6 if squashed.isdigit() else _LEAST)
+    return len(squashed) >= (_LEAST_DIGITS if squashed.isdigit() else _LEAST)
 
 
 def squash(value: str) -> str:
@@ -55,7 +55,9 @@ def squash_column(column: pa.Array) -> pa.DictionaryArray:
 
 def count_distinctive(squashed: pa.DictionaryArray) -> int:
     """Count the rows whose value is long enough to be looked for."""
-    long = pa.array([int(is_distinctive(value)) for value in squashed.dictionary.to_pylist()], pa.int64())
+    values = squashed.dictionary
+    least = pc.if_else(pc.utf8_is_digit(values), _LEAST_DIGITS, _LEAST)  # as `is_distinctive` has it
+    long = pc.greater_equal(pc.utf8_length(values), least)
     return int(pc.sum(long.take(squashed.indices)).as_py() or 0)
 
 

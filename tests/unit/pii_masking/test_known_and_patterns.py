@@ -7,6 +7,7 @@ from kfp_custody.components.pii_masking import known_values
 from kfp_custody.components.pii_masking.base32 import decoded, encoded, tokens_of
 from kfp_custody.components.pii_masking.known_values import (
     KnownValue,
+    count_distinctive,
     count_leaks,
     find_known,
     is_distinctive,
@@ -120,6 +121,12 @@ def test_leaks_are_counted_alike_by_parts_and_row_by_row(monkeypatch: pytest.Mon
         monkeypatch.setattr(known_values, "_PARTS_A_ROW", parts)
         counted.append(count_leaks({"name": names}, {"name": squash_column(names)}, outputs))
     assert counted == [{("name", "note"): 40}] * 2
+
+
+def test_distinctive_values_are_counted_alike() -> None:
+    values = ["abc", "abcd", "12345", "123456", "", "12345a", None, "١٢٣٤٥", "١٢٣٤٥٦", "abcd", "ÄÖÜ", "ÄÖÜß"]
+    column = squash_column(pa.array(values))
+    assert count_distinctive(column) == sum(is_distinctive(squash(value)) for value in values if value is not None)
 
 
 def test_tokens_at_once_are_those_one_by_one() -> None:
