@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import requests
 from openbao import running
 
 from fetched_sources import secret_file
@@ -286,7 +287,8 @@ def fake_gcs(root: Path, outside: str = "") -> Iterator[Gcs]:
     outside = outside or store.endpoint
     command = [str(_get_binary_path()), "-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory"]
     command += [f"-public-host={outside.partition('//')[2]}", f"-external-url={outside}", "-log-level=error"]
-    with server(command, root, lambda: store.bucket.create()):
+    with server(command, root, lambda: requests.get(f"{store.endpoint}/storage/v1/b?project=test", timeout=1)):
+        store.bucket.create()
         yield store
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 from dulwich.repo import Repo
@@ -26,6 +27,12 @@ pytestmark = pytest.mark.services
 FILES = {"january.csv": b"a,b\n1,2\n" * 1000, "part/übersicht.csv": b"a,b\n3,4\n" * 500}
 HEAD = "version https://git-lfs.github.com/spec/v1\n"
 PASSWORD = "canary-of-the-lfs-server"
+
+
+class Threads(ThreadingMixIn, WSGIServer):
+    """A thread for each connection: a client may keep one open and begin another."""
+
+    daemon_threads = True
 
 
 @dataclass
@@ -118,7 +125,7 @@ def project(lfs: Lfs, tmp_path: Path) -> Iterator[Project]:
     backend = DictBackend({"/data.git": Repo(str(root))})
     application = HTTPGitApplication(backend, handlers={b"git-upload-pack": Handler})
     chain = GunzipFilter(LimitedInputFilter(application))
-    listening = make_server("127.0.0.1", 0, chain, handler_class=Quiet)
+    listening = make_server("127.0.0.1", 0, chain, Threads, Quiet)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     yield Project(f"git+http://127.0.0.1:{listening.server_port}/data.git//data", commit, oids)
     listening.shutdown()

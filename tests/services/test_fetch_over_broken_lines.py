@@ -72,17 +72,22 @@ def a_line() -> Iterator[Line]:
         while not stop.is_set():
             try:
                 near, _ = listening.accept()
+                far = socket.create_connection(("127.0.0.1", line.target))
             except OSError:
                 return
-            far = socket.create_connection(("127.0.0.1", line.target))
             for ends in ((near, far, False), (far, near, True)):
                 threading.Thread(target=pump, args=ends, daemon=True).start()
 
-    threading.Thread(target=serve, daemon=True).start()
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
     try:
         yield line
     finally:
         stop.set()
+        listening.shutdown(
+            socket.SHUT_RDWR
+        )  # wakes the thread, which would else take the connections of a later server
+        serving.join()
         listening.close()
 
 
