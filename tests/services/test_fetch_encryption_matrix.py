@@ -63,8 +63,7 @@ def client() -> Iterator[Any]:
     server.stop()
 
 
-@pytest.mark.parametrize("bucket", ["plain", "ruled"])
-@pytest.mark.parametrize("number", range(len(DEMANDS)))
+@pytest.mark.parametrize(("bucket", "number"), [*(("plain", number) for number in range(len(DEMANDS))), ("ruled", 2)])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_object_decides_and_not_the_rule_of_the_bucket(
     client: Any, tmp_path: Path, settings: Settings, way: str, number: int, bucket: str
