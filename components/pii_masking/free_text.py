@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components.pii_masking.known_values import KnownValue, find_known, is_distinctive, squash, words
-from kfp_custody.components.pii_masking.patterns import find_patterns
+from kfp_custody.components.pii_masking.patterns import FORMS, find_in_prose
 from kfp_custody.components.pii_masking.policy import Rule
 from kfp_custody.components.pii_masking.spans import Span, merged
 
@@ -38,7 +38,7 @@ class FreeTextMasker:
         self._engine = AnonymizerEngine()
         on_find = rule.options["on_find"]
         self._operators = {} if on_find == "drop" else {"DEFAULT": OperatorConfig(on_find)}
-        own = {*rule.options["entities"], *map(label_of, labels), "EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE"}
+        own = {*rule.options["entities"], *map(label_of, labels), *FORMS}
         self._own = {f"<{label}>" for label in own}
 
     def mask(
@@ -61,7 +61,7 @@ class FreeTextMasker:
         return pa.array(masked, pa.string())
 
     def _mask(self, text: str, found: Sequence[Span], known: Sequence[KnownValue]) -> str | None:
-        spans = merged([*found, *find_known(text, known), *find_patterns(text)])
+        spans = merged([*found, *find_known(text, known), *find_in_prose(text)])
         self.changed += bool(spans)
         for _ in range(_ROUNDS):
             self.counts.update(span.label for span in spans)
@@ -72,7 +72,7 @@ class FreeTextMasker:
             text = self._anonymize(text, spans)
             # Removing a span can join what stood around it, so the result is examined like an input.
             bare = _PLACEHOLDER.sub(self._blanked, text)
-            spans = merged([*find_known(bare, known), *find_patterns(bare)])
+            spans = merged([*find_known(bare, known), *find_in_prose(bare)])
         raise InputRefused(
             "A free text still holds an identifier of its row after masking, so nothing is published.",
             evidence=f"{self._rule.column!r}: found again after {_ROUNDS} rounds",

@@ -1,9 +1,10 @@
-"""E-mail addresses, IBANs and card numbers in text, by form and check digits.
+"""E-mail addresses, IBANs and card numbers in text, by form and check digits; in prose also US SSNs and IP addresses.
 
 Used on the output: looser than a recognizer where it matters (an e-mail address needs no public suffix, a card number
 no known issuer) and exact where chance would refuse good data (check digits, lengths by country).
 """
 
+import ipaddress
 import re
 from collections.abc import Iterator
 
@@ -12,9 +13,16 @@ import pyarrow.compute as pc
 
 from kfp_custody.components.pii_masking.spans import Span
 
+FORMS = ("EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "IP_ADDRESS")
+"""The names of what is found here."""
+
 _EMAIL = re.compile(r"[\w.+%'-]+@[\w-]+(?:\.[\w-]+)*")
 _CARD = re.compile(r"(?<!\w)\d(?:[ -]?\d){11,18}(?!\w)", re.ASCII)
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}")
+# Areas 000, 666 and 9xx, group 00 and serial 0000 are never given out (SSA POMS RM 10201).
+_SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])", re.ASCII)
+_IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", re.ASCII)
+_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{2,39}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])", re.ASCII)
 # RE2 finds the few values that are worth a closer look.
 _CANDIDATE = r"@|[0-9](?:[ -]?[0-9]){11}|[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11}"
 # Lengths by country: SWIFT IBAN registry.
@@ -55,6 +63,19 @@ def find_patterns(text: str) -> Iterator[Span]:
             yield Span(match.start(), match.start() + length, "IBAN_CODE")
 
 
+def find_in_prose(text: str) -> Iterator[Span]:
+    """Yield what `find_patterns` does, and US social security numbers and IP addresses.
+
+    For free text only: in a column of codes or versions, four numbers with dots are rarely an address.
+    """
+    yield from find_patterns(text)
+    if "-" in text:
+        yield from (Span(*match.span(), "US_SSN") for match in _SSN.finditer(text))
+    for pattern, separator in ((_IPV4, "."), (_IPV6, ":")):
+        if separator in text:
+            yield from (Span(*match.span(), "IP_ADDRESS") for match in pattern.finditer(text) if _address(match[0]))
+
+
 def count_patterns(column: pa.Array) -> dict[str, int]:
     """Count the findings in the distinct values of a string column, by kind."""
     values = column.dictionary_encode().dictionary
@@ -63,6 +84,14 @@ def count_patterns(column: pa.Array) -> dict[str, int]:
         for span in find_patterns(text):
             counts[span.label] = counts.get(span.label, 0) + 1
     return counts
+
+
+def _address(text: str) -> bool:
+    """Whether a text is an IP address of a host: `::` alone stands between words of many a language."""
+    try:
+        return not ipaddress.ip_address(text).is_unspecified
+    except ValueError:
+        return False
 
 
 def _luhn(text: str) -> bool:

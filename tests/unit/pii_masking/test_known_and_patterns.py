@@ -15,7 +15,7 @@ from kfp_custody.components.pii_masking.known_values import (
     squash_column,
     words,
 )
-from kfp_custody.components.pii_masking.patterns import count_patterns, find_patterns
+from kfp_custody.components.pii_masking.patterns import count_patterns, find_in_prose, find_patterns
 from kfp_custody.components.pii_masking.spans import Span, merged
 
 
@@ -137,3 +137,26 @@ def test_tokens_at_once_are_those_one_by_one() -> None:
     assert tokens_of([]) == []
     with pytest.raises(ValueError, match="Non-base32"):
         decoded("01")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ssn 078-05-1120.", [("US_SSN", "078-05-1120")]),
+        ("000-12-3456, 666-12-3456, 912-12-3456, 123-00-4567, 123-45-0000", []),
+        ("part 1-123-45-6789 and A123-45-6789", []),
+        ("from 10.1.2.3, then 192.168.0.255.", [("IP_ADDRESS", "10.1.2.3"), ("IP_ADDRESS", "192.168.0.255")]),
+        ("999.1.1.1, 1.2.3, 1.2.3.4.5, v1.2.3.4", []),
+        ("host 2001:db8::8a2e:370:7334 up", [("IP_ADDRESS", "2001:db8::8a2e:370:7334")]),
+        ("::ffff:10.0.0.1", [("IP_ADDRESS", "::ffff:10.0.0.1")]),
+        ("std::vector at 12:30:45, a :: b, AB:CD", []),
+    ],
+)
+def test_numbers_and_addresses_in_prose(text: str, expected: list[tuple[str, str]]) -> None:
+    found = {(span.label, text[span.start : span.end]) for span in find_in_prose(text)}
+    assert found >= set(expected)
+    assert bool(found) == bool(expected)
+
+
+def test_four_numbers_with_dots_in_a_kept_column_are_left_alone() -> None:
+    assert count_patterns(pa.array(["1.2.3.4", "078-05-1120", "::1"])) == {}
