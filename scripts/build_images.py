@@ -62,7 +62,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--base-image", default="python:3.11-slim", help="with Python 3.11, its venv module and sh")
     parser.add_argument("--prefix", default=PREFIX, help="registry and path of the images' names")
     parser.add_argument("--builder", choices=("docker", "buildah"), default="docker")
-    parser.add_argument("--with", dest="cloud", choices=("aws", "gcp", "azure"), help="also its key service's client")
+    parser.add_argument(
+        "--with", dest="cloud", choices=("aws", "gcp", "azure", "accurate", "dlp"), help="also these libraries"
+    )
     parser.add_argument("--network", help="network of the build, such as host")
     parser.add_argument("--no-cache", action="store_true", help="build every step anew")
     return parser.parse_args(argv)

@@ -2,7 +2,7 @@
 
     images/locks/local.txt       the environment of a laptop and of CI: everything at once
     images/locks/<room>.txt      what a stage's image holds, in the very versions of local.txt, and the model server's
-    images/locks/with-<x>.txt    client libraries of a cloud, for images that are built with WITH=<x>
+    images/locks/with-<x>.txt    what an image holds besides that is built with WITH=<x>: a cloud's client, a detector
     images/locks/kfp.txt         KFP's own package, installed without its dependencies: a task needs no more of it
     images/locks/engines.txt     Spark and Ray alone, to test the masking adapters with
     images/locks/build.txt       what builds an image and does not stay in it
@@ -22,6 +22,8 @@ LOCKS = ROOT / "images" / "locks"
 # Every stage may have to sign with Vault or keyless, and to verify evidence that was signed so.
 SIGNERS = ("vault", "keyless")
 CLOUDS = ("aws", "gcp", "azure")
+# What WITH may name -> its extra.
+ADDITIONS = {**{name: name for name in CLOUDS}, "accurate": "pii-masking-accurate", "dlp": "pii-masking-dlp"}
 
 
 def main() -> int:
@@ -38,8 +40,8 @@ def main() -> int:
     for room in dict.fromkeys((*CATALOG.values(), "serving")):
         name = room.replace("_", "-")
         lock(name, "-", "-c", str(LOCKS / "local.txt"), text=requirements(extras, needed, (name, *SIGNERS)))
-    for name in CLOUDS:
-        lock(f"with-{name}", "-", "-c", str(LOCKS / "local.txt"), text=requirements(extras, needed, (name,)))
+    for name, extra in ADDITIONS.items():
+        lock(f"with-{name}", "-", "-c", str(LOCKS / "local.txt"), text=requirements(extras, needed, (extra,)))
     return 0
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.errors import CustodyError, InputRefused, Misconfigured
 from kfp_custody.components._shared.processors import processors
+from kfp_custody.components.pii_masking.accurate.profile import OWN_ENTITIES, Accurate
 from kfp_custody.components.pii_masking.analysis.analyzer import BatchAnalyzer
 from kfp_custody.components.pii_masking.policy import Policy, Rule
 from kfp_custody.components.pii_masking.spans import Span
@@ -62,6 +63,7 @@ _NOT_PERSONAL = [*_NUMBERS, "EVENT", "LANGUAGE", "LAW", "PRODUCT", "WORK_OF_ART"
 Findings = list[tuple[Span, ...]]
 _Job = tuple[list[str], list[str], float]
 _analyzer: BatchAnalyzer | None = None  # set before the pool forks, so that its processes inherit the loaded model
+_accurate: Accurate | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Detector(AbstractContextManager["Detector"]):
         self._pool: ProcessPoolExecutor | None = None
         self._broken = False
         rules = [rule for rule in policy.rules if rule.operator == "free_text"]
-        self.facts = _load(rules, policy.mode) if rules else None
+        self.facts = _load(rules, policy.mode, policy.profile) if rules else None
 
     def find(self, rule: Rule, texts: Sequence[str]) -> Iterator[tuple[Span, ...]]:
         """Start analysing texts and return an iterator over the spans of each.
@@ -163,8 +165,8 @@ class _Withhold(logging.Filter):
 _withhold = _Withhold()
 
 
-def _load(rules: Sequence[Rule], mode: str) -> DetectorFacts:
-    global _analyzer
+def _load(rules: Sequence[Rule], mode: str, profile: str) -> DetectorFacts:
+    global _analyzer, _accurate
     try:
         import spacy
         import tldextract
@@ -201,7 +203,7 @@ def _load(rules: Sequence[Rule], mode: str) -> DetectorFacts:
     street = [Pattern("street", _STREET, 0.6)]
     registry.add_recognizer(PatternRecognizer(supported_entity="STREET_ADDRESS", name="StreetAddress", patterns=street))
     engine = AnalyzerEngine(registry=registry, nlp_engine=nlp)
-    known = set(engine.get_supported_entities(LANGUAGE))
+    known = set(engine.get_supported_entities(LANGUAGE)) | (OWN_ENTITIES if profile == "accurate" else set())
     if wanted - known:
         raise Misconfigured(
             "The masking policy names entities that no recognizer finds.",
@@ -212,7 +214,9 @@ def _load(rules: Sequence[Rule], mode: str) -> DetectorFacts:
     # One thread a process: there is a process for each processor, and sums are then always taken in the same order.
     threadpool_limits(1, "blas")
     _analyzer = BatchAnalyzer(engine, LANGUAGE, sentences=mode == "exact")
-    return _facts(spacy.util.get_package_path(MODEL), mode)
+    _accurate = Accurate() if profile == "accurate" else None
+    facts = _facts(spacy.util.get_package_path(MODEL), mode)
+    return DetectorFacts({**facts.versions, **_accurate.facts}, facts.model_sha256) if _accurate else facts
 
 
 def _check_regions(regions: Sequence[str]) -> None:
@@ -242,13 +246,17 @@ def _analyze(job: _Job) -> Findings | None:
     texts, entities, threshold = job
     _withhold.timed_out = False
     assert _analyzer is not None  # noqa: S101  (loaded with the detector)
+    standard = [entity for entity in entities if entity not in OWN_ENTITIES]
     try:
+        analyzed = _analyzer.analyze(texts, standard, threshold) if standard else [[] for _ in texts]
         findings = [
             tuple(
                 sorted(Span(found.start, found.end, found.entity_type) for found in result if _plausible(text, found))
             )
-            for text, result in zip(texts, _analyzer.analyze(texts, entities, threshold), strict=True)
+            for text, result in zip(texts, analyzed, strict=True)
         ]
+        if _accurate:
+            findings = [_accurate.extend(*pair, entities) for pair in zip(texts, findings, strict=True)]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError):
         return None
     return None if _withhold.timed_out or len(findings) != len(texts) else findings

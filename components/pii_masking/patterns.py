@@ -22,7 +22,7 @@ _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}")
 # Areas 000, 666 and 9xx, group 00 and serial 0000 are never given out (SSA POMS RM 10201).
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])", re.ASCII)
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", re.ASCII)
-_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{2,39}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])", re.ASCII)
+_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{2,39}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?(?![\w:]|\.\d)", re.ASCII)
 # RE2 finds the few values that are worth a closer look.
 _CANDIDATE = r"@|[0-9](?:[ -]?[0-9]){11}|[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11}"
 # Lengths by country: SWIFT IBAN registry.

@@ -19,6 +19,9 @@ SHIPPED = Path(__file__).parent / "policies"
 TYPES = ("string", "integer", "float", "boolean", "date", "timestamp")
 MODES = ("exact", "fast")
 """How free text is examined: exactly as stock Presidio does, or without telling sentences apart."""
+PROFILES = ("standard", "accurate")
+"""What examines free text: Presidio with a small model, or a second model and further rules besides."""
+ENGINES = ("presidio", "google_dlp")
 DIRECT = frozenset({"drop", "redact", "replace", "mask", "hmac", "encrypt", "fpe"})
 """Operators whose input is a direct identifier: its values may occur nowhere in the output of the row."""
 KEYED = frozenset({"hmac", "date_shift", "encrypt", "fpe"})
@@ -70,6 +73,8 @@ class Policy:
     mode: str = "exact"
     undeclared: str = "error"
     anonymity: Anonymity | None = None
+    profile: str = "standard"
+    engine: str = "presidio"
 
     def rule(self, column: str) -> Rule:
         """Return the rule of a column that the policy is known to hold."""
@@ -162,9 +167,9 @@ def _read(name: str, data: bytes) -> Policy:
         name,
         sha256_bytes(data),
         tuple(rules.values()),
-        _mode(document.get("detection", {})),
-        undeclared,
-        _anonymity(document, rules),
+        undeclared=undeclared,
+        anonymity=_anonymity(document, rules),
+        **_detection(document.get("detection", {})),
     )
 
 
@@ -181,11 +186,15 @@ def _anonymity(document: Mapping[str, Any], rules: Mapping[str, Rule]) -> Anonym
     return Anonymity(tuple(columns), k)
 
 
-def _mode(raw: Any) -> str:
-    mode = require_keys(raw, "detection", (), ("mode",)).get("mode", MODES[0])
-    if mode not in MODES:
-        raise DocumentFault(f"the mode of detection is none of {', '.join(MODES)}")
-    return str(mode)
+def _detection(raw: Any) -> dict[str, str]:
+    choices = {"mode": MODES, "profile": PROFILES, "engine": ENGINES}
+    given = require_keys(raw, "detection", (), choices)
+    for key, allowed in choices.items():
+        if key in given and given[key] not in allowed:
+            raise DocumentFault(f"the {key} of detection is none of {', '.join(allowed)}")
+    if given.get("engine") == "google_dlp" and {"mode", "profile"} & set(given):
+        raise DocumentFault("mode and profile of detection are Presidio's, and say nothing to google_dlp")
+    return {key: str(value) for key, value in given.items()}
 
 
 def _rule(column: str, raw: Any) -> Rule:

@@ -13,7 +13,7 @@ from kfp_custody.components import CATALOG
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted((ROOT / "images/locks").glob("*.txt"))
 ROOMS = [room.replace("_", "-") for room in dict.fromkeys((*CATALOG.values(), "serving"))]
-CLOUDS = ["with-aws", "with-azure", "with-gcp"]
+ADDITIONS = ["with-accurate", "with-aws", "with-azure", "with-dlp", "with-gcp"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -29,7 +29,7 @@ def named(requirement: str) -> str:
 
 
 def test_there_is_a_lock_for_every_image_and_nothing_else() -> None:
-    assert [path.stem for path in LOCKS] == sorted(["build", "engines", "kfp", "local", "uv", *ROOMS, *CLOUDS])
+    assert [path.stem for path in LOCKS] == sorted(["build", "engines", "kfp", "local", "uv", *ROOMS, *ADDITIONS])
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
@@ -42,7 +42,7 @@ def test_a_lock_has_hashes_and_names_no_index(path: Path) -> None:
     assert not re.search(r"://|index-url|find-links", text)
 
 
-@pytest.mark.parametrize("name", [*ROOMS, *CLOUDS, "kfp"])
+@pytest.mark.parametrize("name", [*ROOMS, *ADDITIONS, "kfp"])
 def test_an_image_has_the_versions_that_everything_else_was_tested_with(name: str) -> None:
     tested = versions("local")
     assert {package: version for package, version in versions(name).items() if tested.get(package) != version} == {}
