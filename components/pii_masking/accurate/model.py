@@ -50,7 +50,7 @@ class TokenModel:
             EvidenceInvalid: A file is not the pinned one.
         """
         try:
-            import onnxruntime
+            import onnxruntime  # type: ignore[import-untyped]
             from tokenizers import Tokenizer
 
             installed = metadata.distribution(PACKAGE)
