@@ -25,6 +25,7 @@ from kfp_custody.components._shared.errors import CustodyError, InputRefused, Mi
 from kfp_custody.components._shared.processors import processors
 from kfp_custody.components.pii_masking.accurate.profile import OWN_ENTITIES, Accurate
 from kfp_custody.components.pii_masking.analysis.analyzer import BatchAnalyzer
+from kfp_custody.components.pii_masking.google_dlp import DlpDetector
 from kfp_custody.components.pii_masking.policy import Policy, Rule
 from kfp_custody.components.pii_masking.spans import Span
 
@@ -91,7 +92,11 @@ class Detector(AbstractContextManager["Detector"]):
         self._pool: ProcessPoolExecutor | None = None
         self._broken = False
         rules = [rule for rule in policy.rules if rule.operator == "free_text"]
-        self.facts = _load(rules, policy.mode, policy.profile) if rules else None
+        self._dlp = DlpDetector(rules) if rules and policy.engine == "google_dlp" else None
+        if self._dlp:
+            self.facts: DetectorFacts | None = DetectorFacts(self._dlp.versions, "")
+        else:
+            self.facts = _load(rules, policy.mode, policy.profile) if rules else None
 
     def find(self, rule: Rule, texts: Sequence[str]) -> Iterator[tuple[Span, ...]]:
         """Start analysing texts and return an iterator over the spans of each.
@@ -105,6 +110,8 @@ class Detector(AbstractContextManager["Detector"]):
                 evidence=f"{rule.column!r} holds a text of more than {MAX_CHARACTERS} characters",
                 remedy="Shorten it, or drop the column in the policy.",
             )
+        if self._dlp:
+            return self._dlp.find(rule, texts)
         jobs = [
             (list(texts[start : start + SLICE]), list(rule.options["entities"]), float(rule.options["threshold"]))
             for start in range(0, len(texts), SLICE)
