@@ -10,6 +10,7 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_SOURCES | what fetch_dataset may fetch, and from where | sources.yaml beside the trust file |
 | CUSTODY_MASKING_KEY | key of the pseudonyms in hex: a path, or a secret URI | /etc/custody/masking/key |
 | CUSTODY_DVC_REMOTE | where attested datasets are pushed (a folder or any DVC URL) | none: not pushed |
+| CUSTODY_DLP_PARENT | where Google DLP examines texts: projects/P/locations/L | none |
 | CUSTODY_OPA_TOKEN_FILE | file with the bearer token for the policy server that a policy names | none: no token |
 | CUSTODY_NAMESPACE | Kubernetes namespace that models are deployed to | default |
 | CUSTODY_DEPLOY_TARGET | where `deploy_model` deploys when its target is `platform`: local or seldon-v2 | none |

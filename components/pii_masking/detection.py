@@ -69,7 +69,7 @@ _accurate: Accurate | None = None
 
 @dataclass(frozen=True)
 class DetectorFacts:
-    """What the findings depend on: library versions and the digest of the model's files."""
+    """What the findings depend on: versions, and the digest of the model's files (of the questions to a service)."""
 
     versions: dict[str, str]
     model_sha256: str
@@ -94,7 +94,7 @@ class Detector(AbstractContextManager["Detector"]):
         rules = [rule for rule in policy.rules if rule.operator == "free_text"]
         self._dlp = DlpDetector(rules) if rules and policy.engine == "google_dlp" else None
         if self._dlp:
-            self.facts: DetectorFacts | None = DetectorFacts(self._dlp.versions, "")
+            self.facts: DetectorFacts | None = DetectorFacts(self._dlp.versions, self._dlp.asked_sha256)
         else:
             self.facts = _load(rules, policy.mode, policy.profile) if rules else None
 

@@ -8,6 +8,7 @@ Requests stay below the service's limits of 0.5 MB, 50,000 table cells and 3,000
 which project and region; the credentials are Google's application default ones, such as the task's own service account.
 """
 
+import json
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
+from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.errors import CustodyError, InputRefused, Misconfigured, ServiceUnreachable
 from kfp_custody.components.pii_masking.policy import Rule
 from kfp_custody.components.pii_masking.spans import Span
@@ -83,6 +85,8 @@ class DlpDetector:
             logging.getLogger(name).addFilter(_withhold)
         self._client = (connect or _connect)()
         self.versions = {"engine": "google_dlp", "google-cloud-dlp": metadata.version("google-cloud-dlp")}
+        # Google publishes no digest of its detectors: what they are asked is all that can be bound.
+        self.asked_sha256 = sha256_bytes(json.dumps([INFO_TYPES, LIKELIHOODS, self._parent], sort_keys=True).encode())
 
     def find(self, rule: Rule, texts: Sequence[str]) -> Iterator[tuple[Span, ...]]:
         """Yield the spans of each text.

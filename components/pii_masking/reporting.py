@@ -196,7 +196,8 @@ class MaskingReport:
     def _detector(self) -> dict[str, Any] | None:
         if self.detector is None:
             return None
-        return {"model": MODEL, "model_sha256": self.detector.model_sha256, "versions": self.detector.versions}
+        model = self.detector.versions.get("engine", MODEL)
+        return {"model": model, "model_sha256": self.detector.model_sha256, "versions": self.detector.versions}
 
 
 def _told(column: ColumnFacts) -> str:

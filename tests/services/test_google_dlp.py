@@ -3,21 +3,27 @@
 The server speaks the service's messages and answers as a test says; what Google's detectors find is not tested here.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
+import pyarrow.parquet as pq
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import dlp_v2
 from google.cloud.dlp_v2.services.dlp_service.transports import DlpServiceGrpcTransport
+from securesystemslib.signer import Signer
 
 from kfp_custody.components._shared.errors import CustodyError, InputRefused, Misconfigured, ServiceUnreachable
+from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components.pii_masking import google_dlp
 from kfp_custody.components.pii_masking.detection import Detector
 from kfp_custody.components.pii_masking.google_dlp import DlpDetector, batches, likelihood
+from kfp_custody.components.pii_masking.masking import mask_dataset
 from kfp_custody.components.pii_masking.policy import Policy, Rule
 from kfp_custody.components.pii_masking.spans import Span
 
@@ -102,6 +108,25 @@ def test_what_is_asked_and_what_comes_back(server: Server) -> None:
     assert asked.inspect_config.min_likelihood.name == "POSSIBLE"
     assert asked.inspect_config.include_quote is False
     assert texts_of(asked) == ["nothing", f"𝒜 call {SECRET} today"]
+
+
+def test_a_dataset_is_masked_and_looked_at_again(
+    server: Server, tmp_path: Path, settings: Settings, signer: Signer, run_id: str
+) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\ndetection: {engine: google_dlp}\ncolumns:\n  owner: {operator: redact}\n"
+        "  memo: {operator: free_text, entities: [PERSON], threshold: 0.4}\n"
+    )
+    # The service finds the name; the row's own identifier and the address are found here.
+    (tmp_path / "raw.csv").write_text(f"owner,memo\nC-48151623,{SECRET} of C-48151623 at 10.1.2.3\n")
+    mask_dataset(
+        tmp_path / "raw.csv", tmp_path / "masked", tmp_path / "evidence", tmp_path / "report.html", run_id,
+        str(tmp_path / "policy.yaml"), "", signer, settings,
+    )  # fmt: skip
+    masked = pq.read_table(tmp_path / "masked" / "data.parquet")
+    assert masked["memo"].to_pylist() == ["<PERSON> of <OWNER> at <IP_ADDRESS>"]
+    report = json.loads(next((tmp_path / "evidence").rglob("report.json")).read_bytes())
+    assert report["detector"]["model"] == "google_dlp"
 
 
 def test_byte_ranges_are_turned_into_characters(server: Server) -> None:
