@@ -24,7 +24,8 @@ case $1 in
     awk '/^setuptools==/ {on = 1} on {print} on && !/\\$/ {exit}' /build/locks/build.txt > /build/setuptools.txt
     install --require-hashes -r /build/setuptools.txt
     install --require-hashes --no-build-isolation -r "/build/locks/$2.txt"
-    [ -z "$3" ] || install --require-hashes -r "/build/locks/with-$3.txt"
+    # Complete as it is, and without what an override leaves out.
+    [ -z "$3" ] || install --require-hashes --no-deps -r "/build/locks/with-$3.txt"
     # A task needs KFP's executor and artifact types alone; they need no other package.
     install --require-hashes --no-deps -r /build/locks/kfp.txt
     # Some libraries name setuptools as a requirement; none of them uses it once it is installed.
