@@ -9,7 +9,6 @@ default registry and settings, no threshold, the same small spaCy model.
 Declared columns do not depend on detection: of every generated value, nothing may be in the output.
 """
 
-import os
 import random
 import tempfile
 from collections import Counter
@@ -20,13 +19,10 @@ from time import perf_counter
 import _accuracy_set as generated
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _masking import mask
 from _table import Result, publish
 
-from kfp_custody.components._shared.settings import load_settings
-from kfp_custody.components._shared.signers.file import generate_key
-from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components.pii_masking.detection import MODEL, Detector
-from kfp_custody.components.pii_masking.masking import mask_dataset
 from kfp_custody.components.pii_masking.patterns import find_in_prose
 from kfp_custody.components.pii_masking.policy import Policy, Rule
 
@@ -130,24 +126,10 @@ def _declared() -> Iterable[Result]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         pq.write_table(table, root / "raw.parquet")
-        generate_key(root / "signer.pem")
-        (root / "masking.key").write_text(os.urandom(32).hex())
-        (root / "masking.key").chmod(0o600)
         for number, operator in enumerate(OPERATORS):
             policy = root / f"policy-{number}.yaml"
             policy.write_text("version: 1\ncolumns:\n" + "".join(f"  {name}: {operator}\n" for name in DECLARED))
-            mask_dataset(
-                root / "raw.parquet",
-                root / f"masked-{number}",
-                root / f"evidence-{number}",
-                None,
-                run_id="benchmark",
-                policy=str(policy),
-                expected_sha256="",
-                signer=load_signer(f"file:{root}/signer.pem"),
-                settings=load_settings({"CUSTODY_MASKING_KEY": str(root / "masking.key")}),
-            )
-            masked = pq.read_table(root / f"masked-{number}" / "data.parquet")
+            masked = mask(root / "raw.parquet", root / f"work-{number}", str(policy))
             cells = "\x1f".join(cell for column in masked.columns for cell in column.to_pylist())
             left.update({name: sum(value in cells for value in table[name].to_pylist()) for name in DECLARED})
     total = ROWS * len(OPERATORS)

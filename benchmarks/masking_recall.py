@@ -10,7 +10,6 @@ the memo alone. Ours knows the row and has a policy, so this compares two ways o
 """
 
 import json
-import os
 import re
 import tempfile
 from collections import Counter
@@ -20,13 +19,10 @@ from time import perf_counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _masking import mask
 from _table import Result, publish
 
-from kfp_custody.components._shared.settings import load_settings
-from kfp_custody.components._shared.signers.file import generate_key
-from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components.pii_masking.detection import MODEL
-from kfp_custody.components.pii_masking.masking import mask_dataset
 from kfp_custody.components.pii_masking.policy import load_policy
 from kfp_custody.pipelines.fraud_detection.memos import ENTITIES
 from kfp_custody.pipelines.fraud_detection.sample_data import write_month
@@ -64,7 +60,7 @@ def main() -> int:
         month = write_month(root / "month")
         raw, key = pq.read_table(month.dataset / FILE), _key(month.pii_key)
         started = perf_counter()
-        masked = _mask(month.dataset, root)
+        masked = mask(month.dataset, root / "work", POLICY)
         print(f"masked {raw.num_rows} rows with {month.memos} memos in {perf_counter() - started:.1f} s")
     memos = dict(zip(raw["transaction_id"].to_pylist(), raw["memo"].to_pylist(), strict=True))
     ours = dict(zip(masked["transaction_id"].to_pylist(), masked["memo"].to_pylist(), strict=True))
@@ -120,25 +116,6 @@ class StockPresidio:
 def _key(path: Path) -> Key:
     rows = map(json.loads, path.read_text().splitlines())
     return {row["transaction_id"]: row["spans"] for row in rows}
-
-
-def _mask(dataset: Path, root: Path) -> pa.Table:
-    """Run the masking room as its component does, with keys that live as long as the benchmark."""
-    generate_key(root / "signer.pem")
-    (root / "masking.key").write_text(os.urandom(32).hex())
-    (root / "masking.key").chmod(0o600)
-    mask_dataset(
-        dataset,
-        root / "masked",
-        root / "evidence",
-        root / "report.html",
-        run_id="benchmark",
-        policy=POLICY,
-        expected_sha256="",
-        signer=load_signer(f"file:{root}/signer.pem"),
-        settings=load_settings({"CUSTODY_MASKING_KEY": str(root / "masking.key")}),
-    )
-    return pq.read_table(root / "masked" / "data.parquet")
 
 
 def _words(text: str | None) -> Counter[str]:

@@ -11,7 +11,6 @@ Two models, both of the training room with its default algorithm, on the demo's 
 The figure is the area under the precision-recall curve (average precision) on the latest fifth of the month.
 """
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _masking import mask
 from _table import Result, publish
 
-from kfp_custody.components._shared.settings import load_settings
-from kfp_custody.components._shared.signers.file import generate_key
-from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components.model_training.dataset import read_labels, split_rows
 from kfp_custody.components.model_training.features import describe, model_frame, select_features
 from kfp_custody.components.model_training.fitting import Data, fit_model
 from kfp_custody.components.model_training.trainers import load_trainer
-from kfp_custody.components.pii_masking.masking import mask_dataset
 from kfp_custody.pipelines.fraud_detection.sample_data import write_month
 from kfp_custody.pipelines.fraud_detection.tables import FILE
 
@@ -43,7 +39,7 @@ def main() -> int:
     """Mask a month, train on both, compare."""
     with tempfile.TemporaryDirectory() as scratch:
         month = write_month(Path(scratch) / "month").dataset
-        raw, masked = pq.read_table(month / FILE), mask(month, Path(scratch))
+        raw, masked = pq.read_table(month / FILE), mask(month, Path(scratch) / "work", POLICY)
     reference = [average_precision(table) for table in (raw, masked)]
     cards = [table["card_number"].to_pylist() for table in (raw, masked)]
     by_card = [average_precision(card_table(raw, card)) for card in (*cards, presidio_hashes(cards[0]))]
@@ -69,25 +65,6 @@ def main() -> int:
         )
         else 1
     )
-
-
-def mask(dataset: Path, root: Path) -> pa.Table:
-    """Run the masking room as its component does, with keys that live as long as the benchmark."""
-    generate_key(root / "signer.pem")
-    (root / "masking.key").write_text(os.urandom(32).hex())
-    (root / "masking.key").chmod(0o600)
-    mask_dataset(
-        dataset,
-        root / "masked",
-        root / "evidence",
-        None,
-        run_id="benchmark",
-        policy=POLICY,
-        expected_sha256="",
-        signer=load_signer(f"file:{root}/signer.pem"),
-        settings=load_settings({"CUSTODY_MASKING_KEY": str(root / "masking.key")}),
-    )
-    return pq.read_table(root / "masked" / "data.parquet")
 
 
 def average_precision(table: pa.Table) -> float:

@@ -99,7 +99,7 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     kubernetes.use_config_map_as_volume(task, "custody-trust", "/etc/custody/trust", optional=True)
     own, role = f"CUSTODY_SIGNER_{room.upper()}", f"CUSTODY_VAULT_ROLE_{identity.upper()}"
     # The masking key is a mounted file, or what a secret URI names.
-    names = (*_SETTINGS, own, *(("CUSTODY_MASKING_KEY",) if room == "pii_masking" else ()))
+    names = (*_SETTINGS, own, *(("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT") if room == "pii_masking" else ()))
     environment = {name: name for name in names} | {role: "CUSTODY_VAULT_ROLE"}
     kubernetes.use_config_map_as_env(task, "custody-settings", environment, optional=True)
     kubernetes.use_secret_as_volume(task, "custody-signing", "/etc/custody/signing", optional=True)
