@@ -8,7 +8,7 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_SIGNER, CUSTODY_SIGNER_<ROOM> | signer URI of all rooms, of one room (`CUSTODY_SIGNER_POLICY_GATE`) | none |
 | CUSTODY_TRUST | trust file | /etc/custody/trust/trust.yaml |
 | CUSTODY_SOURCES | what fetch_dataset may fetch, and from where | sources.yaml beside the trust file |
-| CUSTODY_MASKING_KEY | key of the pseudonyms: path or secret URI (hex), or `vault-hmac:MOUNT/KEY` | /etc/custody/masking/key |
+| CUSTODY_MASKING_KEY | of the pseudonyms: path, secret URI, `vault-hmac:MOUNT/KEY` | /etc/custody/masking/key |
 | CUSTODY_DVC_REMOTE | where attested datasets are pushed (a folder or any DVC URL) | none: not pushed |
 | CUSTODY_DLP_PARENT | where Google DLP examines texts: projects/P/locations/L | none |
 | CUSTODY_OPA_TOKEN_FILE | file with the bearer token for the policy server that a policy names | none: no token |
