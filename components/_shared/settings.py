@@ -15,6 +15,7 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_NAMESPACE | Kubernetes namespace that models are deployed to | default |
 | CUSTODY_DEPLOY_TARGET | where `deploy_model` deploys when its target is `platform`: local or seldon-v2 | none |
 | CUSTODY_SERVING_DIR | state of the local model server | ~/.local/state/kfp-custody/serving |
+| CUSTODY_REQUEST_LOG | file that the model server logs requests to, without their inputs | none: no such log |
 | CUSTODY_SERVING_PORT | its HTTP port | 18080 |
 | CUSTODY_IMAGE_DIGEST, CUSTODY_SOURCE_REVISION | recorded in provenance when the image sets them | none |
 | CUSTODY_SIGNER_PASSWORD_FILE | file with the password of `file:` keys | none: keys are not encrypted |

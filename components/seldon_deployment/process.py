@@ -69,6 +69,7 @@ def start(directory: Path, repository: Path, http_port: int, trust_file: Path, t
         "TMPDIR": str(place / "tmp"),
         "LANG": "C.UTF-8",
         "CUSTODY_TRUST": str(trust_file),
+        "CUSTODY_REQUEST_LOG": str(request_log(directory)),
         "MLSERVER_HOST": HOST,
         "MLSERVER_HTTP_PORT": str(http_port),
         "MLSERVER_GRPC_PORT": str(grpc_port),
@@ -149,6 +150,11 @@ def end(directory: Path, server: Server) -> None:
 def log_file(directory: Path) -> Path:
     """Return the path of the server's log."""
     return directory / "server.log"
+
+
+def request_log(directory: Path) -> Path:
+    """Return the path of the newest file of the server's log of requests."""
+    return directory / "requests.jsonl"
 
 
 def log_size(directory: Path) -> int:

@@ -6,12 +6,14 @@ import signal
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from securesystemslib.signer import Signer
 
 from kfp_custody.components._shared.digests import list_tree, sha256_file
@@ -259,6 +261,91 @@ def test_a_request_that_does_not_fit_is_the_clients_mistake(shop: Shop, before: 
     reply = call("POST", f"{shop.url}/v2/models/{NAME}/infer", body)
     assert reply.status == 400, reply
     assert "12.5" not in reply.reason, "a message must not repeat data"
+
+
+# --- what it says to Prometheus ---------------------------------------------------------------------------------------
+
+
+def series(shop: Shop) -> dict[str, float]:
+    """Everything that is exported, by name with its labels."""
+    server = process.running(shop.settings.serving_dir)
+    assert server is not None
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return {
+        f"{one.name}{json.dumps(dict(sorted(one.labels.items())))}": one.value
+        for family in families
+        for one in family.samples
+    }
+
+
+def added(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    ours = {name: value - before.get(name, 0.0) for name, value in after.items() if name.startswith("custody_")}
+    return {name: value for name, value in ours.items() if value and "_created" not in name}
+
+
+def test_answers_and_mistakes_are_counted_under_the_version_that_is_served(shop: Shop, before: str) -> None:
+    url, start = f"{shop.url}/v2/models/{NAME}/infer", series(shop)
+    replies = [call("POST", url, tensors()) for _ in range(3)]
+    assert (
+        call("POST", url, tensors(channel={"datatype": "BYTES", "shape": [1, 1], "data": ["unheard-of"]})).status == 200
+    )
+    assert call("POST", url, tensors(amount=None)).status == 400
+    counted = added(start, series(shop))
+    labels = f'"model": "{NAME}"', f'"version": "{before}"'
+    assert {name for name in counted if not all(label in name for label in labels)} == set()
+    totals = {name.partition("{")[0]: 0.0 for name in counted}
+    for name, value in counted.items():
+        totals[name.partition("{")[0]] += value
+    assert totals["custody_inference_requests_total"] == 5
+    assert totals["custody_inference_rows_total"] == 4
+    assert totals["custody_inference_seconds_count"] == 5
+    assert totals["custody_inference_score_count"] == totals["custody_inference_confidence_count"] == 4
+    assert totals["custody_input_gaps_total"] == 1
+    score = replies[0].document["outputs"][0]["data"][0]
+    least = next(tenth / 10 for tenth in range(1, 11) if score <= tenth / 10)
+    bucket = next(value for name, value in counted.items() if "score_bucket" in name and f'"le": "{least}"' in name)
+    assert bucket >= 3
+
+
+def test_a_client_cannot_make_series(shop: Shop, before: str) -> None:
+    start = series(shop)
+    for number in range(20):
+        name = f"stranger-{number}"
+        assert call("POST", f"{shop.url}/v2/models/{name}/infer", tensors()).status == 404
+        assert call("POST", f"{shop.url}/v2/models/{NAME}/versions/{name}/infer", tensors()).status == 404
+        assert call("GET", f"{shop.url}/{name}").status == 404
+    after = series(shop)
+    assert {name for name in after if "stranger" in name} == set()
+    assert added(start, after) == {}
+    assert set(after) == set(start)
+
+
+def test_requests_are_logged_without_what_was_asked(shop: Shop, before: str) -> None:
+    path = process.request_log(shop.settings.serving_dir)
+    start = len(path.read_text().splitlines())
+    url = f"{shop.url}/v2/models/{NAME}/infer"
+    for body in (tensors(), tensors(), tensors(channel={"datatype": "BYTES", "shape": [1, 1], "data": ["web"]})):
+        assert call("POST", url, body | {"id": "order-7"}).status == 200
+    assert call("POST", url, tensors(amount=None) | {"id": "a b\n{}"}).status == 400
+    same, again, other, refused = (json.loads(line) for line in path.read_text().splitlines()[start:])
+    assert same["inputs"] == again["inputs"] != other["inputs"]
+    assert (same["model"], same["version"], same["id"], same["rows"]) == (NAME, before, "order-7", 1)
+    assert same["scores"] == again["scores"]
+    assert refused["outcome"] == "refused"
+    assert "id" not in refused
+    assert {"12.5", "pos", "web", "amount", "channel"} & set(path.read_text().replace('"', " ").split()) == set()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_the_series_of_a_replaced_version_end(shop: Shop) -> None:
+    old = shop.answering()
+    shop.deploy(shop.model(41))
+    new = shop.answering()
+    names = {name for name in series(shop) if name.startswith("custody_")}
+    assert old != new
+    assert any(new in name for name in names)
+    assert not any(old in name for name in names)
 
 
 # --- models that the deployer refuses ---------------------------------------------------------------------------------

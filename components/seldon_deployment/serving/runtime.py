@@ -5,8 +5,11 @@ probability is at least the threshold of `signature.json`.
 """
 
 import asyncio
+import os
 import shutil
+from functools import cache
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,14 +21,24 @@ from mlserver.types import Datatype, InferenceRequest, InferenceResponse, Metada
 from kfp_custody.components._shared.errors import CustodyError, InputRefused
 from kfp_custody.components._shared.scoring import Scorer, load_scorer
 from kfp_custody.components.seldon_deployment.serving.inputs import Column, InputFault, Tensor, read_columns
+from kfp_custody.components.seldon_deployment.serving.request_log import RequestLog
+from kfp_custody.components.seldon_deployment.serving.telemetry import Telemetry
 
 REFUSED_MODEL = "model refused: it cannot be loaded (the reason is in the server's log)"
+
+
+@cache
+def request_log() -> RequestLog | None:
+    """Return the log of this process; None where the environment names no file for it."""
+    path = os.environ.get("CUSTODY_REQUEST_LOG")
+    return RequestLog(Path(path)) if path else None
 
 
 class SignedModelRuntime(MLModel):
     """Serves a model directory that `VerifiedRepository` copied and verified."""
 
     _scorer: Scorer
+    _telemetry: Telemetry
 
     async def load(self) -> bool:
         """Load the verified copy into memory and remove the copy.
@@ -45,6 +58,8 @@ class SignedModelRuntime(MLModel):
             raise MLServerError(REFUSED_MODEL, 422) from error
         finally:
             shutil.rmtree(model.parent, ignore_errors=True)
+        features = tuple(feature.name for feature in self._scorer.features)
+        self._telemetry = Telemetry(self.name, self._served_version(), features)
         self.inputs = [
             MetadataTensor(name=f.name, datatype="FP64" if f.type == "number" else "BYTES", shape=[-1, 1])
             for f in self._scorer.features
@@ -61,24 +76,39 @@ class SignedModelRuntime(MLModel):
         Raises:
             InferenceError: 400: the request does not fit the model.
         """
+        started = perf_counter()
         tensors = [Tensor(i.name, Datatype(i.datatype).value, tuple(i.shape), i.data.root) for i in payload.inputs]
         try:
             columns = read_columns(tensors, self._scorer.features)
             probability = self._scorer.score({name: _array(column) for name, column in columns.items()})
-        except InputFault as fault:
-            raise InferenceError(str(fault)) from fault
-        except InputRefused as refusal:
-            raise InferenceError(refusal.evidence) from refusal
+        except (InputFault, InputRefused) as fault:
+            seconds = perf_counter() - started
+            self._telemetry.refused(seconds)
+            if log := request_log():
+                log.refused(self.name, self._served_version(), payload.id, seconds)
+            raise InferenceError(fault.evidence if isinstance(fault, InputRefused) else str(fault)) from fault
         label = (probability >= self._scorer.threshold).astype(np.int64)
         rows = [len(probability)]
+        seconds = perf_counter() - started
+        self._telemetry.answered(columns, probability, seconds)
+        if log := request_log():
+            log.answered(self.name, self._served_version(), payload.id, columns, probability.tolist(), seconds)
         return InferenceResponse(
             model_name=self.name,
-            model_version=self.version or self.settings.parameters.extra["listing_sha256"],
+            model_version=self._served_version(),
             outputs=[
                 ResponseOutput(name="probability", datatype="FP64", shape=rows, data=probability.tolist()),
                 ResponseOutput(name="label", datatype="INT64", shape=rows, data=label.tolist()),
             ],
         )
+
+    async def unload(self) -> bool:
+        """Forget the model and its series."""
+        self._telemetry.end()
+        return True
+
+    def _served_version(self) -> str:
+        return str(self.version or self.settings.parameters.extra["listing_sha256"])
 
 
 def _array(column: Column) -> "np.ndarray[Any, Any]":
