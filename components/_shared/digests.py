@@ -92,12 +92,7 @@ def list_tree(root: Path, *, md5: bool = False) -> Listing:
     """
     found = _walk(root)
     if not found:
-        raise InputRefused(
-            "The tree holds no file, so there is nothing to identify.",
-            evidence=f"{root.name}/: 0 files",
-            remedy="Check the step that should have written it.",
-            code=codes.TREE_EMPTY,
-        )
+        raise _empty(root)
     found.sort(key=lambda file: file[0].encode())
     batches = list(_batches(found))
     if len(batches) == 1:
@@ -105,6 +100,27 @@ def list_tree(root: Path, *, md5: bool = False) -> Listing:
     with ThreadPoolExecutor(_WORKERS) as pool:
         hashed = pool.map(partial(_hash_files, md5=md5), batches)
         return Listing(tuple(entry for batch in hashed for entry in batch))
+
+
+def read_tree(root: Path) -> tuple[Listing, dict[str, bytes]]:
+    """Read every file of a tree into memory, once; the listing is of the very bytes that are returned.
+
+    Whoever uses these bytes uses what was hashed, whatever happens to the files meanwhile.
+
+    Args:
+        root: The directory or file.
+
+    Raises:
+        InputRefused: as `list_tree`.
+        OSError: a file cannot be read, or became a symbolic link.
+    """
+    files = {}
+    for name, path, _ in sorted(_walk(root), key=lambda file: file[0].encode()):
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            files[name] = file.read()
+    if not files:
+        raise _empty(root)
+    return Listing(tuple(Entry(name, sha256_bytes(data), len(data)) for name, data in files.items())), files
 
 
 def require_names(names: Collection[str]) -> None:
@@ -223,6 +239,15 @@ def _hash_files(files: Iterable[tuple[str, str, int]], md5: bool) -> list[Entry]
             os.close(descriptor)
         entries.append(Entry(name, sha256.hexdigest(), size, other.hexdigest() if other else None))
     return entries
+
+
+def _empty(root: Path) -> InputRefused:
+    return InputRefused(
+        "The tree holds no file, so there is nothing to identify.",
+        evidence=f"{root.name}/: 0 files",
+        remedy="Check the step that should have written it.",
+        code=codes.TREE_EMPTY,
+    )
 
 
 def _walk(root: Path) -> list[tuple[str, str, int]]:

@@ -101,33 +101,41 @@ class Scorer:
             raise _unscorable(f"the model raised {type(error).__name__}") from error
 
 
-def read_signature(model_dir: Path) -> Signature:
+Model = Path | Mapping[str, bytes]
+"""A model directory, or its files in memory by name: the very bytes that somebody verified."""
+
+
+def read_signature(model: Model) -> Signature:
     """Read `signature.json` strictly.
 
     Raises:
         InputRefused: it is missing or not of the documented form.
     """
     try:
-        return _signature(parse_json((model_dir / SIGNATURE).read_bytes()))
-    except FileNotFoundError as error:
+        return _signature(parse_json(_bytes_of(model, SIGNATURE)))
+    except (FileNotFoundError, KeyError) as error:
         raise _refused("it is missing") from error
     except DocumentFault as error:
         raise _refused(str(error), error.code) from error
 
 
-def load_scorer(model_dir: Path) -> Scorer:
-    """Load the model of a directory whose bytes the caller has verified.
+def load_scorer(model: Model) -> Scorer:
+    """Load a model whose bytes the caller has verified.
 
     Raises:
         InputRefused: the signature or the model file is missing, malformed, or holds a type that is not allowed.
     """
-    signature = read_signature(model_dir)
-    file = model_dir / signature.file
-    if not file.is_file():
-        raise _refused(f"it names the model file {signature.file!r}, which is missing")
-    if signature.format == "xgboost-ubj":
-        return Scorer(signature, _xgboost(file, signature))
-    return Scorer(signature, _skops(file, signature))
+    signature = read_signature(model)
+    try:
+        data = _bytes_of(model, signature.file)
+    except (FileNotFoundError, IsADirectoryError, KeyError) as error:
+        raise _refused(f"it names the model file {signature.file!r}, which is missing") from error
+    load = _xgboost if signature.format == "xgboost-ubj" else _skops
+    return Scorer(signature, load(data, signature))
+
+
+def _bytes_of(model: Model, name: str) -> bytes:
+    return (model / name).read_bytes() if isinstance(model, Path) else model[name]
 
 
 def _signature(document: Any) -> Signature:
@@ -181,12 +189,12 @@ def _prepared(feature: Feature, columns: "Mapping[str, NDArray[Any]]") -> "NDArr
     return numbers
 
 
-def _xgboost(file: Path, signature: Signature) -> "Callable[[dict[str, NDArray[Any]]], NDArray[np.float64]]":
+def _xgboost(data: bytes, signature: Signature) -> "Callable[[dict[str, NDArray[Any]]], NDArray[np.float64]]":
     import numpy as np
     import xgboost
 
     try:
-        booster = xgboost.Booster(model_file=str(file))
+        booster = xgboost.Booster(model_file=bytearray(data))
     except xgboost.core.XGBoostError as error:
         raise _refused("the model file is no XGBoost model") from error
     if booster.num_features() != len(signature.features):
@@ -205,23 +213,23 @@ def _xgboost(file: Path, signature: Signature) -> "Callable[[dict[str, NDArray[A
             code = codes.get(name)
             matrix[:, place] = values if code is None else [code.get(value, np.nan) for value in values]
         names, types = booster.feature_names, booster.feature_types
-        data = xgboost.DMatrix(matrix, feature_names=names, feature_types=types, enable_categorical=True)
-        return _positive(booster.predict(data, iteration_range=rounds))
+        rows = xgboost.DMatrix(matrix, feature_names=names, feature_types=types, enable_categorical=True)
+        return _positive(booster.predict(rows, iteration_range=rounds))
 
     return predict
 
 
-def _skops(file: Path, signature: Signature) -> "Callable[[dict[str, NDArray[Any]]], NDArray[np.float64]]":
-    from skops.io import get_untrusted_types, load
+def _skops(data: bytes, signature: Signature) -> "Callable[[dict[str, NDArray[Any]]], NDArray[np.float64]]":
+    from skops.io import get_untrusted_types, loads
     from skops.io.exceptions import UntrustedTypesFoundException
 
     if not signature.trusted_types <= TRUSTED_TYPES:
         raise _untrusted(signature.trusted_types - TRUSTED_TYPES)
     try:
-        unknown = set(get_untrusted_types(file=file)) - TRUSTED_TYPES
+        unknown = set(get_untrusted_types(data=data)) - TRUSTED_TYPES
         if unknown:
             raise _untrusted(unknown)
-        model = load(file, trusted=sorted(TRUSTED_TYPES))
+        model = loads(data, trusted=sorted(TRUSTED_TYPES))
     except (zipfile.BadZipFile, UntrustedTypesFoundException, ValueError, KeyError, TypeError, ImportError) as error:
         raise _refused(f"the model file is no skops file that can be read here ({type(error).__name__})") from error
 

@@ -10,7 +10,7 @@ The serving directory:
 
 A new version is first loaded beside the old one under the name `<name>-<folder>` and must answer there. Only then the
 settings of `<name>` point to it and the server reloads: MLServer swaps in the loaded model in one step, or keeps the
-old one when loading fails. Each loading verifies a private copy anew (`serving/repository.py`).
+old one when loading fails. Each loading verifies anew the bytes that it loads (`serving/repository.py`).
 """
 
 import fcntl

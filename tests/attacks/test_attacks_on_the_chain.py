@@ -568,9 +568,9 @@ def test_what_a_platform_did_to_a_run_is_refused(
 # --- between verification and load -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["before the copy", "after the copy"])
+@pytest.mark.parametrize("moment", ["before it is read", "after it is read"])
 def test_a_model_that_changes_while_it_is_served_is_never_loaded(site: Site, chain: Chain, moment: str) -> None:
-    """The server verifies the very copy that it loads, so what happens to the source later does not matter."""
+    """The server verifies the very bytes that it loads, so what happens to the files later does not matter."""
     from kfp_custody.components.seldon_deployment.serving import repository
 
     signature = {"schema_version": 1, "format": "xgboost-ubj", "file": "model.ubj", "label": "y", "threshold": 0.5}
@@ -578,15 +578,14 @@ def test_a_model_that_changes_while_it_is_served_is_never_loaded(site: Site, cha
     model = write_tree(site.root / "m" / "model", {"model.ubj": b"w", "signature.json": canonical_json(signature)})
     sign_model_tree(model, model.parent / "model.sig", site.signer)
     pins = {"listing_sha256": list_tree(model).sha256, "signature_sha256": sha256_file(model.parent / "model.sig")}
-    copy = site.root / "copy"
-    copy.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUSTODY_TRUST", str(site.trust_path))
-        if moment == "before the copy":
+        if moment == "before it is read":
             (model / "model.ubj").write_bytes(b"backdoor")
             with pytest.raises(EvidenceInvalid, match="not the one that was admitted"):
-                repository._verified_copy(model.parent, copy, pins)
+                repository.verified_files(model.parent, pins)
         else:
-            listing = repository._verified_copy(model.parent, copy, pins)
+            listing, files = repository.verified_files(model.parent, pins)
             (model / "model.ubj").write_bytes(b"backdoor")
-            assert list_tree(copy / "model").sha256 == listing == pins["listing_sha256"]
+            assert files["model.ubj"] == b"w"
+            assert listing == pins["listing_sha256"]

@@ -5,8 +5,8 @@ MLServer's own repository imports whatever class a model's `model-settings.json`
 
 - takes the settings from a fixed depth (never from inside a model) and only the fields it knows,
 - accepts one runtime, by an allow-list, and no environment of the model's own,
-- copies the model to a private folder and verifies the copy: the pinned listing and signature digests, then the OpenSSF
-  model signature against the trust file,
+- reads the model into memory, once, and verifies these very bytes: the pinned listing and signature digests, then the
+  OpenSSF model signature against the trust file; what is loaded are they, and no file,
 - hands MLServer settings without a source path, so that no folder gets on `sys.path`.
 
 Callers of the unauthenticated repository API learn only that a model was refused; the reason is in the log.
@@ -15,6 +15,7 @@ Callers of the unauthenticated repository API learn only that a model was refuse
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from mlserver.logging import logger
 from mlserver.repository import ModelRepository
 from mlserver.settings import ModelParameters, ModelSettings
 
-from kfp_custody.components._shared.digests import list_tree, sha256_file
+from kfp_custody.components._shared.digests import read_tree, require_same, sha256_file
 from kfp_custody.components._shared.documents import DocumentFault, parse_json
 from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, PolicyRefused
 from kfp_custody.components._shared.keys import is_sha256
-from kfp_custody.components._shared.model_signature import verify_model_signature
+from kfp_custody.components._shared.model_signature import read_model_signature
 from kfp_custody.components._shared.scoring import SIGNATURE, read_signature
 from kfp_custody.components._shared.settings import load_settings
 from kfp_custody.components._shared.trust import load_trust
+from kfp_custody.components.seldon_deployment.serving.admitted import hand_over
 from kfp_custody.components.seldon_deployment.serving.names import RUNTIME, SETTINGS
 
 ALLOWED_RUNTIMES = frozenset({RUNTIME})
@@ -53,7 +55,7 @@ class VerifiedRepository(ModelRepository):
         return [*self._verified.values()]
 
     async def find(self, name: str) -> Models:
-        """Verify a model and return settings that point to a private copy of it.
+        """Verify a model and return settings by which the runtime takes the verified bytes.
 
         Raises:
             ModelNotFound: 404: no settings have that name.
@@ -77,21 +79,13 @@ class VerifiedRepository(ModelRepository):
         if not source.is_relative_to(folder):
             raise _not_allowed("its uri leads out of its folder")
         pins = _mapping(parameters.get("extra"), "parameters.extra")
-        copy = Path(tempfile.mkdtemp(prefix="custody-model-"))  # mode 0700; the runtime removes it after loading
-        try:
-            listing = _verified_copy(source, copy, pins)
-        except BaseException:
-            shutil.rmtree(copy, ignore_errors=True)
-            raise
+        listing, files = verified_files(source, pins)
         logger.info("verified %r: sha256:%s", name, listing)
+        extra = {"admitted": hand_over(name, files), "listing_sha256": listing}
         return ModelSettings(
             name=name,
             implementation=RUNTIME,
-            parameters=ModelParameters(
-                uri=str(copy / "model"),
-                version=parameters.get("version"),
-                extra={"verified_copy": True, "listing_sha256": listing},
-            ),
+            parameters=ModelParameters(version=parameters.get("version"), extra=extra),
         )
 
     def _settings_of(self, name: str) -> tuple[Path, dict[str, Any]]:
@@ -111,34 +105,49 @@ class VerifiedRepository(ModelRepository):
         return found[0]
 
 
-def _verified_copy(source: Path, copy: Path, pins: dict[str, Any]) -> str:
-    """Copy `model/` and `model.sig` from `source` and verify the copy; return its listing digest."""
+def verified_files(source: Path, pins: Mapping[str, Any]) -> tuple[str, dict[str, bytes]]:
+    """Read `model/` and `model.sig` from `source` into memory and verify what was read.
+
+    Args:
+        source: The folder that holds both.
+        pins: `listing_sha256` and `signature_sha256`, in hex.
+
+    Returns:
+        The digest of the model's listing, and its files by name.
+
+    Raises:
+        EvidenceInvalid: a byte, a name or the signature is not the pinned one; the signature is not genuine.
+        InputRefused: the tree cannot be listed, or the model's own signature file cannot be read.
+        PolicyRefused: no pins, or files that nothing reads.
+        OSError: a file cannot be read.
+    """
     expected, signature_pin = pins.get("listing_sha256"), pins.get("signature_sha256")
     if not is_sha256(expected) or not is_sha256(signature_pin):
         raise _not_allowed("extra.listing_sha256 and extra.signature_sha256 are not both given")
-    # Links stay links, so that the listing below refuses them instead of following them out of the folder.
-    shutil.copytree(source / "model", copy / "model", symlinks=True)
-    shutil.copyfile(source / "model.sig", copy / "model.sig", follow_symlinks=False)
-    listing = list_tree(copy / "model").sha256
-    signature = sha256_file(copy / "model.sig")
-    if (listing, signature) != (expected, signature_pin):
-        raise EvidenceInvalid(
-            "The model in the repository is not the one that was admitted.",
-            evidence=f"model expected sha256:{expected}, found sha256:{listing}; "
-            f"signature expected sha256:{signature_pin}, found sha256:{signature}",
-            remedy="Deploy the admitted model again, and find out who changed the repository.",
-        )
-    _require_only_model_files(copy / "model")
-    verify_model_signature(copy / "model", copy / "model.sig", load_trust(load_settings().trust_file))
-    return listing
+    listing, files = read_tree(source / "model")
+    with tempfile.TemporaryDirectory(prefix="custody-signature-") as private:
+        copy = Path(private, "model.sig")
+        shutil.copyfile(source / "model.sig", copy, follow_symlinks=False)
+        signature = sha256_file(copy)
+        if (listing.sha256, signature) != (expected, signature_pin):
+            raise EvidenceInvalid(
+                "The model in the repository is not the one that was admitted.",
+                evidence=f"model expected sha256:{expected}, found sha256:{listing.sha256}; "
+                f"signature expected sha256:{signature_pin}, found sha256:{signature}",
+                remedy="Deploy the admitted model again, and find out who changed the repository.",
+            )
+        _require_only_model_files(files)
+        signed = read_model_signature(copy, load_trust(load_settings().trust_file)).listing
+    assert signed is not None  # noqa: S101  (it always has one)
+    require_same(signed, listing, "model (model/)")
+    return listing.sha256, files
 
 
-def _require_only_model_files(model: Path) -> None:
+def _require_only_model_files(files: Mapping[str, bytes]) -> None:
     """Refuse a model with files that nothing reads: a settings file or Python module has no business in it."""
-    expected = {SIGNATURE, read_signature(model).file}
-    found = {path.name for path in model.iterdir()}
-    if found != expected:
-        raise _not_allowed(f"the model has files that are not served: {sorted(found - expected)[:5]!a}")
+    surplus = files.keys() - {SIGNATURE, read_signature(files).file}
+    if surplus:
+        raise _not_allowed(f"the model has files that are not served: {sorted(surplus)[:5]!a}")
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The only code that MLServer may run for our models: loads a verified copy and answers the V2 protocol.
+"""The only code that MLServer may run for our models: loads verified bytes and answers the V2 protocol.
 
 Inputs: see `inputs.read_columns`. Outputs: `probability` FP64 [rows] of class 1 and `label` INT64 [rows], 1 when the
 probability is at least the threshold of `signature.json`.
@@ -6,7 +6,6 @@ probability is at least the threshold of `signature.json`.
 
 import asyncio
 import os
-import shutil
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +19,7 @@ from mlserver.types import Datatype, InferenceRequest, InferenceResponse, Metada
 
 from kfp_custody.components._shared.errors import CustodyError, InputRefused
 from kfp_custody.components._shared.scoring import Scorer, load_scorer
+from kfp_custody.components.seldon_deployment.serving.admitted import take
 from kfp_custody.components.seldon_deployment.serving.inputs import Column, InputFault, Tensor, read_columns
 from kfp_custody.components.seldon_deployment.serving.request_log import RequestLog
 from kfp_custody.components.seldon_deployment.serving.telemetry import Telemetry
@@ -35,29 +35,27 @@ def request_log() -> RequestLog | None:
 
 
 class SignedModelRuntime(MLModel):
-    """Serves a model directory that `VerifiedRepository` copied and verified."""
+    """Serves a model that `VerifiedRepository` read and verified."""
 
     _scorer: Scorer
-    _telemetry: Telemetry
+    _telemetry: Telemetry | None = None
 
     async def load(self) -> bool:
-        """Load the verified copy into memory and remove the copy.
+        """Load the verified bytes.
 
         Raises:
             MLServerError: 422 with no detail; the reason is in the log. The version served so far stays.
         """
         parameters = self.settings.parameters
-        if parameters is None or not parameters.uri or (parameters.extra or {}).get("verified_copy") is not True:
+        files = take(self.name, (parameters.extra or {}).get("admitted")) if parameters else None
+        if files is None:
             logger.error("refused %s: it did not come through VerifiedRepository", self.name)
             raise MLServerError(REFUSED_MODEL, 422)
-        model = Path(parameters.uri)
         try:
-            self._scorer = await asyncio.to_thread(load_scorer, model)
+            self._scorer = await asyncio.to_thread(load_scorer, files)
         except (CustodyError, OSError) as error:
             logger.error("refused %s: %s", self.name, " ".join(str(error).split()))
             raise MLServerError(REFUSED_MODEL, 422) from error
-        finally:
-            shutil.rmtree(model.parent, ignore_errors=True)
         features = tuple(feature.name for feature in self._scorer.features)
         self._telemetry = Telemetry(self.name, self._served_version(), features)
         self.inputs = [
@@ -76,21 +74,22 @@ class SignedModelRuntime(MLModel):
         Raises:
             InferenceError: 400: the request does not fit the model.
         """
-        started = perf_counter()
+        started, telemetry = perf_counter(), self._telemetry
+        assert telemetry is not None  # noqa: S101  (it is loaded)
         tensors = [Tensor(i.name, Datatype(i.datatype).value, tuple(i.shape), i.data.root) for i in payload.inputs]
         try:
             columns = read_columns(tensors, self._scorer.features)
             probability = self._scorer.score({name: _array(column) for name, column in columns.items()})
         except (InputFault, InputRefused) as fault:
             seconds = perf_counter() - started
-            self._telemetry.refused(seconds)
+            telemetry.refused(seconds)
             if log := request_log():
                 log.refused(self.name, self._served_version(), payload.id, seconds)
             raise InferenceError(fault.evidence if isinstance(fault, InputRefused) else str(fault)) from fault
         label = (probability >= self._scorer.threshold).astype(np.int64)
         rows = [len(probability)]
         seconds = perf_counter() - started
-        self._telemetry.answered(columns, probability, seconds)
+        telemetry.answered(columns, probability, seconds)
         if log := request_log():
             log.answered(self.name, self._served_version(), payload.id, columns, probability.tolist(), seconds)
         return InferenceResponse(
@@ -103,8 +102,9 @@ class SignedModelRuntime(MLModel):
         )
 
     async def unload(self) -> bool:
-        """Forget the model and its series."""
-        self._telemetry.end()
+        """Forget the model and its series; a model that could not be loaded has none."""
+        if self._telemetry:
+            self._telemetry.end()
         return True
 
     def _served_version(self) -> str:
