@@ -16,6 +16,7 @@ from kfp_custody.components._shared.digests import (
     Listing,
     list_tree,
     read_listing,
+    read_tree,
     require_same,
     sha256_bytes,
     sha256_file,
@@ -116,6 +117,24 @@ def test_hashing_follows_no_link(tmp_path: Path) -> None:
 
 def listed(**files: str) -> Listing:
     return Listing(tuple(Entry(name, digest) for name, digest in sorted(files.items())))
+
+
+def test_a_tree_in_memory_is_what_was_listed(tmp_path: Path) -> None:
+    files = {"a": b"1", "part/ü": b"", "part/deep/b": b"x" * 100_000, "Z": b"\0"}
+    for name, data in files.items():
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_bytes(data)
+    listing, read = read_tree(tmp_path / "tree")
+    assert listing == list_tree(tmp_path / "tree")
+    assert read == files
+    (tmp_path / "tree" / "a").write_bytes(b"2")
+    assert read["a"] == b"1"
+    (tmp_path / "tree" / "link").symlink_to("a")
+    with pytest.raises(InputRefused):
+        read_tree(tmp_path / "tree")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputRefused):
+        read_tree(tmp_path / "nothing")
 
 
 def test_the_same_tree_is_the_same() -> None:
