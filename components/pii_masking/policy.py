@@ -183,6 +183,10 @@ def _anonymity(document: Mapping[str, Any], rules: Mapping[str, Rule]) -> Anonym
     for column in columns:
         if column not in rules or rules[column].operator in ("drop", "free_text"):
             raise DocumentFault(f"the quasi-identifier {column!r} has no rule, or none that leaves a column to compare")
+        if rules[column].optional:
+            raise DocumentFault(
+                f"the quasi-identifier {column!r} is optional, and without it nothing could be compared"
+            )
     return Anonymity(tuple(columns), k)
 
 

@@ -132,6 +132,7 @@ class MaskingReport:
             "texts": float(sum(counts.texts for counts in self.texts.values())),
             "texts_changed": float(sum(counts.changed for counts in self.texts.values())),
             "entities": float(sum(entities.values())),
+            **({} if self.smallest_class is None else {"smallest_class": float(self.smallest_class)}),
             **{name: float(count) for name, count in sorted(entities.items())},
         }
 

@@ -128,16 +128,32 @@ def test_nulls_are_a_class_of_their_own(tmp_path: Path) -> None:
 
 
 def test_counts_are_added_up_over_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anonymity, "_MERGE_FROM", 4)
+    monkeypatch.setattr(anonymity, "_ADD_FROM", 4)
     pq.write_table(pa.table({"a": [number % 7 for number in range(700)]}), tmp_path / "t.parquet", row_group_size=10)
     assert smallest_class(tmp_path / "t.parquet", Anonymity(("a",), 100)) == 100
+
+
+def test_more_classes_than_rows_allow_are_refused_before_all_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anonymity, "_ADD_FROM", 50)
+    read = []
+    added = anonymity._added
+    monkeypatch.setattr(anonymity, "_added", lambda tables, columns: read.append(len(tables)) or added(tables, columns))
+    pq.write_table(pa.table({"a": range(10_000)}), tmp_path / "t.parquet", row_group_size=10)
+    with pytest.raises(InputRefused) as refusal:
+        smallest_class(tmp_path / "t.parquet", Anonymity(("a",), 100))
+    assert refusal.value.code == codes.NOT_ANONYMOUS
+    assert "combinations of values or more in 10,000 rows" in refusal.value.evidence
+    assert len(read) < 5
 
 
 @pytest.mark.parametrize(
     "change",
     [
         ("k: 3\n", ""), ("k: 3", "k: 1"), ("k: 3", "k: true"), ("[born, zip]", "[]"), ("[born, zip]", "[born, born]"),
-        ("[born, zip]", "[born, name]"), ("id: {operator: keep}", "id: {operator: keep}\n  x: {operator: drop}"),
+        ("[born, zip]", "[born, name]"), ("to: zip3}", "to: zip3, optional: true}"),
+        ("id: {operator: keep}", "id: {operator: keep}\n  x: {operator: drop}"),
     ],
 )  # fmt: skip
 def test_a_demand_that_makes_no_sense_is_refused(mask: Any, change: tuple[str, str]) -> None:
