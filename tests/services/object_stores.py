@@ -6,11 +6,9 @@ encryption scopes; neither of the two encrypts.
 """
 
 import base64
-import fcntl
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from typing import Any, Protocol
 
 import pytest
 import requests
+from npm import installed
 from openbao import running
 
 from fetched_sources import secret_file
@@ -292,34 +291,20 @@ def fake_gcs(root: Path, outside: str = "") -> Iterator[Gcs]:
         yield store
 
 
-def _npm(package: str) -> Path:
-    """Return a folder with a package of npm; two processes of tests may want it at once."""
-    folder = Path(__file__).resolve().parents[2] / "build" / "npm" / package
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            (folder / "package.json").write_text("{}")
-            install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--save-exact", package]
-            done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"npm could not fetch {package}: {done.stderr.strip().splitlines()[-1:]}")
-            (folder / "done").touch()
-    return folder
-
-
 @contextmanager
 def azurite(root: Path) -> Iterator[Azure]:
-    """Azurite, fetched by npm once into build/npm; skipped, and said so, where npm or its registry is not there."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("npm and node are not installed: no Azure store to test with")
+    """Azurite, from npm."""
     root.mkdir(parents=True, exist_ok=True)
-    installed = _npm(AZURITE)
     (port,) = free_ports(1)
     account, key = "custodytest", base64.b64encode(secrets.token_bytes(32)).decode()
     credentials = secret_file(root / "credentials", json.dumps({"account_key": key}))
     store = Azure(f"http://127.0.0.1:{port}/{account}", account, key, credentials, [key])
-    command = ["node", str(installed / "node_modules/azurite/dist/src/blob/main.js"), "--blobHost", "127.0.0.1"]
+    command = [
+        "node",
+        str(installed(AZURITE) / "node_modules/azurite/dist/src/blob/main.js"),
+        "--blobHost",
+        "127.0.0.1",
+    ]
     command += ["--blobPort", str(port), "--location", str(root / "data"), "--silent", "--disableTelemetry"]
     command += ["--skipApiVersionCheck"]
     with server(command, root / "run", lambda: store.container.create_container(), AZURITE_ACCOUNTS=f"{account}:{key}"):

@@ -1,15 +1,12 @@
-"""An independent implementation, sigstore-js, verifies our bundles; npm fetches it into a scratch folder.
-
-Skipped, and said so, where npm or its registry is not there.
-"""
+"""An independent implementation, sigstore-js, verifies our bundles; npm fetches it."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from npm import installed
 from securesystemslib.signer import Signer
 
 from forging import bundle_of, edit_bundle
@@ -42,15 +39,8 @@ try {
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("npm and node are not installed: sigstore-js verifies nothing here")
-    folder = tmp_path_factory.mktemp("sigstore-js")
-    (folder / "package.json").write_text("{}")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--save-exact", *PACKAGES]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180)
-    if done.returncode != 0:
-        pytest.skip(f"npm could not fetch @sigstore/verify: {done.stderr.strip().splitlines()[-1:]}")
+def program() -> Path:
+    folder = installed(*PACKAGES)
     (folder / "verify.cjs").write_text(PROGRAM)
     return folder / "verify.cjs"
 
