@@ -187,6 +187,8 @@ class Demo:
             current=self.at("mask-pii-2", "masked"),
             current_masking=self.at("mask-pii-2", "evidence"),
             drift=self.at("check-drift", "evidence"),
+            source=self.at("fetch-dataset", "evidence"),
+            current_source=self.at("fetch-dataset-2", "evidence"),
         )
         place = self.output()
         enforce(

@@ -25,6 +25,8 @@ from statistics import median
 from time import perf_counter
 from timeit import repeat
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from _demo import custody_of_the_demo
 from _table import Result, publish
@@ -53,6 +55,7 @@ FILES = 10_000
 MODEL = 500 * 10**6
 SPACE = 6 * 1024**3
 TURNS = 5
+_CELL, _PIECE = 256, 64 * 1024**2
 RUN = "benchmark"
 
 PLAIN, OPENSSL, MODEL_SIGNING, DVC = "hashlib.file_digest, 1 thread", "openssl dgst", "model_signing", "dvc add"
@@ -121,6 +124,7 @@ class Site:
 def _dataset(site: Site, label: str, files: int) -> Iterator[Result]:
     with _written(site.root / "repo" / "dataset", DATASET, files) as dataset:
         masking = site.masked(dataset)
+        size = list_tree(dataset).size
         attestation = site.output("attestation")
         before = _bytes_read()
         attest(dataset, masking, attestation, RUN, site.settings)
@@ -156,7 +160,7 @@ def _dataset(site: Site, label: str, files: int) -> Iterator[Result]:
     yield Result(
         f"attest (SHA-256 and MD5), 2 GiB in {label}: read",
         read,
-        DATASET,
+        size,
         "bytes",
         goal=1.01,
         most=True,
@@ -194,7 +198,7 @@ def _model(site: Site) -> Iterator[Result]:
 def _one_statement(site: Site) -> Result:
     small = site.root / "small"
     small.mkdir()
-    (small / "data.parquet").write_bytes(b"rows" * 1000)
+    pq.write_table(pa.table({"row": range(1000)}), small / "data.parquet")
     attestation = site.output("attestation")
     attest(small, site.masked(small), attestation, RUN, site.settings)
     batch = 100
@@ -250,16 +254,20 @@ def _bytes_read() -> int:
 
 @contextmanager
 def _written(root: Path, size: int, files: int) -> Iterator[Path]:
-    """Write a tree of equally large files, no two blocks alike and none sparse; remove it afterwards."""
-    block = bytes(range(256)) * 4096
+    """Write a tree of equally large tables, whose data does not compress and is not sparse; remove it afterwards."""
+    column = pa.field("row", pa.binary(_CELL))
     for number in range(files):
         path = root / f"{number // 100:03d}" / f"part-{number:05d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         left = size * (number + 1) // files - size * number // files
-        with path.open("wb", buffering=0) as file:
+        with pq.ParquetWriter(path, pa.schema([column]), compression="none", use_dictionary=False) as writer:
             while left > 0:
-                counted = (b"%012d%020d" % (number, left) + block[32:])[:left]
-                left -= file.write(counted)
+                rows = max(min(left, _PIECE) // _CELL, 1)
+                cells = pa.FixedSizeBinaryArray.from_buffers(
+                    column.type, rows, [None, pa.py_buffer(os.urandom(rows * _CELL))]
+                )
+                writer.write_table(pa.table([cells], schema=pa.schema([column])))
+                left -= rows * _CELL
     try:
         yield root
     finally:

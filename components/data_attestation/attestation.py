@@ -23,7 +23,7 @@ from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import Verified, read_evidence, require_subject
 from kfp_custody.components.data_attestation.dvc_identity import DvcIdentity, dvc_identity
 from kfp_custody.components.data_attestation.dvc_remote import push
-from kfp_custody.components.data_attestation.table_facts import TableFacts, open_tables
+from kfp_custody.components.data_attestation.table_facts import TableFacts, WatchedTables
 
 POINTER_NAME = "dataset.dvc"
 SCHEMA_NAME = "schema.json"
@@ -78,9 +78,9 @@ def attest(dataset: Path, masking: Path, output: Path, run_id: str, settings: Se
             evidence=f"mask-pii result FAILED in bundle sha256:{masked.bundle_sha256}",
             remedy="See the masking report; correct the data or the masking policy.",
         )
-    with open_tables(dataset) as tables:
-        listing = require_subject(masked, dataset, "dataset", md5=True)
-        table = tables.facts()
+    tables = WatchedTables(dataset)
+    listing = require_subject(masked, dataset, "dataset", md5=True)
+    table = tables.facts()
     _require_rows(masked, table)
     dvc = dvc_identity(dataset, listing)
     pushed = push(dataset, settings.dvc_remote, dvc.md5) if settings.dvc_remote else None

@@ -1,12 +1,11 @@
 """What the Parquet files of a dataset say about themselves: rows, columns, and the schema.
 
-The footers are read from descriptors that were opened before the tree was hashed, and are believed only when the files
-were not touched from then on; so they are of the bytes that were hashed, and the data is not read a second time.
+What the files look like (inode, size, times) is noted before the tree is hashed, and the footers are believed only when
+they look the same before and after they are read; so they are of the bytes that were hashed, and the data is not read a
+second time. Files are opened one at a time: a dataset may have more of them than a process may hold open.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -36,32 +35,27 @@ class TableFacts:
         return sha256_bytes(self.schema)
 
 
-class OpenedTables:
-    """The Parquet files of a dataset, held open while it is hashed."""
+class WatchedTables:
+    """The Parquet files of a tree that is about to be hashed; what is no plain file, the listing refuses."""
 
-    def __init__(self, files: Mapping[str, IO[bytes]]) -> None:
+    def __init__(self, root: Path) -> None:
         """Remember what the files look like now."""
-        self._files = files
-        self._before = {name: _look(file) for name, file in files.items()}
+        self._looks = {
+            path: (path.name if path == root else str(path.relative_to(root)), _look(os.lstat(path)))
+            for path in sorted([root] if root.is_file() else root.rglob("*"))
+            if path.suffix == ".parquet" and path.is_file() and not path.is_symlink()
+        }
 
     def facts(self) -> TableFacts | None:
         """Return what the footers say, None for a dataset without Parquet files.
 
         Raises:
             InputRefused: a file is no Parquet, or the files differ in their columns.
-            EvidenceInvalid: a file was touched since it was opened.
+            EvidenceInvalid: a file was touched since it was first looked at.
         """
-        if not self._files:
+        if not self._looks:
             return None
-        read = {name: _footer(name, file) for name, file in self._files.items()}
-        touched = [name for name, file in self._files.items() if _look(file) != self._before[name]]
-        if touched:
-            raise EvidenceInvalid(
-                "The dataset changed while it was attested.",
-                evidence=f"{touched[0]!a} was written to or replaced",
-                remedy="Find out who writes there, then run the pipeline again from the raw data.",
-                code=codes.BYTES,
-            )
+        read = {name: _unchanged_footer(path, name, look) for path, (name, look) in self._looks.items()}
         first = next(iter(read.values())).columns
         for name, found in read.items():
             if found.columns != first:
@@ -69,24 +63,26 @@ class OpenedTables:
         return TableFacts(sum(found.rows for found in read.values()), first)
 
 
-@contextmanager
-def open_tables(root: Path) -> Iterator[OpenedTables]:
-    """Open the Parquet files of a tree that is about to be listed; what cannot be opened, the listing refuses."""
-    with ExitStack() as stack:
-        files = {}
-        for path in sorted([root] if root.is_file() else root.rglob("*")):
-            if path.suffix == ".parquet" and path.is_file() and not path.is_symlink():
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                files[path.name if path == root else str(path.relative_to(root))] = stack.enter_context(
-                    open(descriptor, "rb")
-                )
-        yield OpenedTables(files)
+def _unchanged_footer(path: Path, name: str, look: tuple[int, ...]) -> TableFacts:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            before = _look(os.fstat(file.fileno()))
+            found = _footer(name, file) if before == look else None
+            if found and _look(os.fstat(file.fileno())) == look:
+                return found
+    except FileNotFoundError:
+        pass  # like one that was replaced
+    raise EvidenceInvalid(
+        "The dataset changed while it was attested.",
+        evidence=f"{name!a} was written to or replaced",
+        remedy="Find out who writes there, then run the pipeline again from the raw data.",
+        code=codes.BYTES,
+    )
 
 
-def _look(file: IO[bytes]) -> tuple[int, ...]:
-    """Return what changes when a file is written to or loses its name; no program can set the time of change."""
-    status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _look(status: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when a file is written to, replaced or renamed; no program can set the time of change."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _footer(name: str, file: IO[bytes]) -> TableFacts:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import Verified, read_evidence
 from kfp_custody.components.data_attestation import attestation
 from kfp_custody.components.data_attestation.attestation import attest
-from kfp_custody.components.data_attestation.table_facts import open_tables
+from kfp_custody.components.data_attestation.table_facts import WatchedTables
 
 SCHEMA = pa.schema([pa.field("amount", pa.float64()), pa.field("day", pa.date32(), nullable=False)])
 
@@ -72,38 +73,49 @@ def test_the_masking_report_and_the_source_stand_in_it(
 
 
 def test_another_schema_has_another_digest_and_the_files_must_share_one(tmp_path: Path, tables: Path) -> None:
-    with open_tables(tables) as opened:
-        before = opened.facts()
+    before = WatchedTables(tables).facts()
     for path in (tables / "a.parquet", tables / "deep" / "b.parquet"):
         write(path, 2, pa.schema([SCHEMA.field(0), pa.field("day", pa.date32())]))
-    with open_tables(tables) as opened:
-        after = opened.facts()
+    after = WatchedTables(tables).facts()
     assert before is not None
     assert after is not None
     assert (before.rows, after.rows) == (12, 4)
     assert before.schema_sha256 != after.schema_sha256  # only whether it may hold nulls differs
     write(tables / "deep" / "b.parquet", 2, pa.schema([SCHEMA.field(0), pa.field("more", pa.string())]))
-    with open_tables(tables) as opened, pytest.raises(InputRefused, match="columns are not those of 'a.parquet'"):
-        opened.facts()
+    with pytest.raises(InputRefused, match="columns are not those of 'a.parquet'"):
+        WatchedTables(tables).facts()
 
 
 def test_no_table_no_facts(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("a\n1\n")
-    with open_tables(tmp_path) as opened:
-        assert opened.facts() is None
+    assert WatchedTables(tmp_path).facts() is None
 
 
 def test_one_file(tables: Path) -> None:
-    with open_tables(tables / "a.parquet") as opened:
-        facts = opened.facts()
+    facts = WatchedTables(tables / "a.parquet").facts()
     assert facts is not None
     assert facts.rows == 7
 
 
+def test_more_tables_than_a_process_may_hold_open(tmp_path: Path) -> None:
+    for number in range(60):
+        write(tmp_path / "many" / f"{number}.parquet", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    watched = WatchedTables(tmp_path / "many")
+    WatchedTables(tmp_path / "many" / "0.parquet").facts()  # what is imported is imported
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 30, hard))
+    try:
+        facts = watched.facts()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert facts is not None
+    assert facts.rows == 60
+
+
 def test_what_is_no_parquet_is_refused(tables: Path) -> None:
     (tables / "a.parquet").write_bytes(b"PAR1 secret PAR1")
-    with open_tables(tables) as opened, pytest.raises(InputRefused, match="'a.parquet': it is not readable") as caught:
-        opened.facts()
+    with pytest.raises(InputRefused, match="'a.parquet': it is not readable") as caught:
+        WatchedTables(tables).facts()
     assert "secret" not in str(caught.value)
 
 
@@ -116,7 +128,7 @@ def test_other_rows_than_the_masker_counted(tmp_path: Path, tables: Path, signer
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("how", ["written to", "replaced"])
+@pytest.mark.parametrize("how", ["written to", "replaced", "removed"])
 def test_a_table_that_changes_after_it_was_hashed(
     tmp_path: Path, tables: Path, signer: Signer, settings: Settings, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +140,8 @@ def test_a_table_that_changes_after_it_was_hashed(
         write(tmp_path / "other.parquet", 9)
         if how == "replaced":
             os.replace(tmp_path / "other.parquet", tables / "a.parquet")
+        elif how == "removed":
+            (tables / "a.parquet").unlink()
         else:
             (tables / "a.parquet").write_bytes((tmp_path / "other.parquet").read_bytes())
         return listing
