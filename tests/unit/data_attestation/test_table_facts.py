@@ -119,6 +119,28 @@ def test_what_is_no_parquet_is_refused(tables: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("data", [b"x", b"PAR1", b"PAR1PAR1", b"\xff" * 40, b"\0" * 36 + b"PAR1"])
+def test_a_footer_that_cannot_be_is_refused(tables: Path, data: bytes) -> None:
+    (tables / "a.parquet").write_bytes(data)
+    with pytest.raises(InputRefused, match="'a.parquet': it is not readable"):
+        WatchedTables(tables).facts()
+
+
+def test_nothing_but_footers_is_read(tmp_path: Path) -> None:
+    table = pa.table({"a": pa.array(range(300_000))})
+    pq.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    WatchedTables(tmp_path).facts()
+    before = read_so_far()
+    facts = WatchedTables(tmp_path).facts()
+    assert facts is not None
+    assert facts.rows == 300_000
+    assert read_so_far() - before < 20_000 < (tmp_path / "a.parquet").stat().st_size
+
+
+def read_so_far() -> int:
+    return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+
+
 def test_other_rows_than_the_masker_counted(tmp_path: Path, tables: Path, signer: Signer, settings: Settings) -> None:
     masking = write_masking(tmp_path / "masking", tables, signer)
     edit_statement(bundle_of(masking), signer, lambda s: s["predicate"]["custody_metrics"].update(rows=13.0))
