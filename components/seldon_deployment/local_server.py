@@ -36,7 +36,7 @@ from kfp_custody.components._shared.errors import (
 from kfp_custody.components._shared.files import atomic_directory, write_atomic
 from kfp_custody.components._shared.scoring import read_signature
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components.seldon_deployment import process
+from kfp_custody.components.seldon_deployment import child, process
 from kfp_custody.components.seldon_deployment.decision import Admitted
 from kfp_custody.components.seldon_deployment.serving.names import RUNTIME, SETTINGS
 from kfp_custody.components.seldon_deployment.smoke import require_answer, smoke_request
@@ -75,7 +75,7 @@ def serve(admitted: Admitted, name: str, settings: Settings, timeout_seconds: fl
         try:
             return _Deployment(admitted, name, server, settings.serving_dir, deadline).run()
         except ServiceUnreachable:
-            if not process.is_alive(server):  # the new model took the server down: bring the old one back
+            if not child.is_alive(server):  # the new model took the server down: bring the old one back
                 _ensure_server(settings, time.monotonic() + timeout_seconds)
             raise
 
@@ -153,10 +153,10 @@ class _Deployment:
 
     def _load(self, name: str) -> None:
         """Have the server load a model by name, and wait until that very model is ready."""
-        logged = process.log_size(self._directory)
+        logged = child.log_size(process.log_file(self._directory))
         reply = self._repository(name, "load")
         if reply.status != 200:
-            said = f"{reply.reason}; server log: {process.log_lines(self._directory, logged)}"
+            said = f"{reply.reason}; server log: {child.log_lines(process.log_file(self._directory), logged)}"
             verified = reply.status == 422 and "not verified" in reply.reason
             kind = EvidenceInvalid if verified else InputRefused if reply.status == 422 else ServiceUnreachable
             raise kind(
@@ -165,16 +165,16 @@ class _Deployment:
                 remedy="Read the reason, correct the model or its evidence, and run the pipeline again.",
             )
         while self._call("GET", f"{model_url(self._server.url, name)}/ready").status != 200:
-            if process.pause(self._deadline) < 0:
+            if child.pause(self._deadline) < 0:
                 raise self._late(f"{name} is loaded but not ready", logged)
 
     def _ask(self, name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        logged = process.log_size(self._directory)
+        logged = child.log_size(process.log_file(self._directory))
         reply = self._call("POST", f"{model_url(self._server.url, name)}/infer", request)
         try:
             return require_answer(reply, version=self._admitted.digest)
         except InputRefused as refusal:
-            refusal.evidence += f"; server log: {process.log_lines(self._directory, logged)}"
+            refusal.evidence += f"; server log: {child.log_lines(process.log_file(self._directory), logged)}"
             raise
 
     def _tidy(self) -> None:
@@ -201,7 +201,7 @@ class _Deployment:
         return call(method, url, body, timeout=max(self._deadline - time.monotonic(), 1.0))
 
     def _late(self, what: str, logged: int) -> ServiceUnreachable:
-        return _late(what, process.log_lines(self._directory, logged))
+        return _late(what, child.log_lines(process.log_file(self._directory), logged))
 
 
 def _ensure_server(settings: Settings, deadline: float) -> process.Server:
@@ -239,10 +239,10 @@ def _await_answer(directory: Path, server: process.Server, deadline: float) -> N
                 return
         except ServiceUnreachable:
             pass
-        if not process.is_alive(server):
-            raise _late("it ended while starting", process.log_lines(directory))
-        if process.pause(deadline) < 0:
-            raise _late("it does not answer", process.log_lines(directory))
+        if not child.is_alive(server):
+            raise _late("it ended while starting", child.log_lines(process.log_file(directory)))
+        if child.pause(deadline) < 0:
+            raise _late("it does not answer", child.log_lines(process.log_file(directory)))
 
 
 def _restore(server: process.Server, name: str, deadline: float) -> bool:
@@ -311,7 +311,7 @@ def _locked(directory: Path, deadline: float) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
-                if process.pause(deadline) < 0:
+                if child.pause(deadline) < 0:
                     raise ServiceUnreachable(
                         "Another deployment holds the serving directory.",
                         evidence=str(directory / "lock"),

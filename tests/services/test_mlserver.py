@@ -31,7 +31,7 @@ from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
-from kfp_custody.components.seldon_deployment import process
+from kfp_custody.components.seldon_deployment import child, process
 from kfp_custody.components.seldon_deployment.deployment import Deployment, Outputs, deploy
 from kfp_custody.components.seldon_deployment.local_server import stop
 from kfp_custody.components.seldon_deployment.serving.names import RUNTIME
@@ -93,7 +93,7 @@ class Shop:
 
 def free_port() -> int:
     """A port below those that outgoing connections of this machine take while a server is away."""
-    return process.free_ports(1)[0]
+    return child.free_ports(1)[0]
 
 
 @pytest.fixture
@@ -541,7 +541,7 @@ def test_a_server_that_hangs_is_left_alone_and_said_so(shop: Shop, before: str) 
     try:
         with pytest.raises(ServiceUnreachable, match="did not answer"):
             shop.deploy(shop.model(21), timeout=1)
-        assert process.is_alive(server)
+        assert child.is_alive(server)
     finally:
         os.kill(server.pid, signal.SIGCONT)
 
@@ -569,7 +569,7 @@ def test_a_killed_server_is_started_again_with_what_it_served_even_when_the_new_
     digest, server = shop.answering(), process.running(shop.settings.serving_dir)
     assert server is not None
     os.kill(server.pid, signal.SIGKILL)
-    while process.is_alive(server):
+    while child.is_alive(server):
         time.sleep(0.01)
     with pytest.raises(InputRefused):
         shop.deploy(shop.model(19, features=[{"name": "only", "type": "number"}]))
@@ -583,9 +583,9 @@ def test_stop_ends_our_server_and_no_other(shop: Shop) -> None:
     truth = json.loads(record.read_text())
     record.write_text(json.dumps(truth | {"pid": os.getpid()}))  # as if the number had gone to another process
     assert stop(directory) is False
-    assert process.is_alive(server)
+    assert child.is_alive(server)
     record.write_text(json.dumps(truth))
     assert stop(directory) is True
-    assert not process.is_alive(server)
+    assert not child.is_alive(server)
     assert shop.served == {}
     assert stop(directory) is False
