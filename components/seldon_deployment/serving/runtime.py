@@ -21,6 +21,7 @@ from kfp_custody.components._shared.errors import CustodyError, InputRefused
 from kfp_custody.components._shared.scoring import Scorer, load_scorer
 from kfp_custody.components.seldon_deployment.serving.admitted import take
 from kfp_custody.components.seldon_deployment.serving.inputs import Column, InputFault, Tensor, read_columns
+from kfp_custody.components.seldon_deployment.serving.names import MODEL_HEADER
 from kfp_custody.components.seldon_deployment.serving.request_log import RequestLog
 from kfp_custody.components.seldon_deployment.serving.telemetry import Telemetry
 
@@ -78,6 +79,7 @@ class SignedModelRuntime(MLModel):
         assert telemetry is not None  # noqa: S101  (it is loaded)
         tensors = [Tensor(i.name, Datatype(i.datatype).value, tuple(i.shape), i.data.root) for i in payload.inputs]
         try:
+            self._require_meant(payload)
             columns = read_columns(tensors, self._scorer.features)
             probability = self._scorer.score({name: _array(column) for name, column in columns.items()})
         except (InputFault, InputRefused) as fault:
@@ -106,6 +108,15 @@ class SignedModelRuntime(MLModel):
         if self._telemetry:
             self._telemetry.end()
         return True
+
+    def _require_meant(self, payload: InferenceRequest) -> None:
+        """Refuse a request whose header names another model than its path or message.
+
+        A door decides by the header who may ask, and cannot see into a gRPC message.
+        """
+        headers = getattr(payload.parameters, "headers", None) or {}
+        if headers.get(MODEL_HEADER, self.name) not in (self.name, f"{self.name}.experiment"):
+            raise InputFault(f"the header {MODEL_HEADER} names another model than the request")
 
     def _served_version(self) -> str:
         return str(self.version or self.settings.parameters.extra["listing_sha256"])
