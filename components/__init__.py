@@ -26,6 +26,10 @@ CATALOG: dict[str, str] = {
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",
+    "analyse_canary": "seldon_deployment",
+    "finish_rollout": "seldon_deployment",
+    "refuse_rollout": "seldon_deployment",
+    "close_rollout": "seldon_deployment",
 }
 
 __all__ = list(CATALOG)  # noqa: PLE0605

@@ -48,7 +48,7 @@ NEEDS = {
     "artifact_signing": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 30),
     "drift_detection": Needs(("500m", "2"), ("1Gi", "4Gi"), "2Gi", 120),
     "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
-    "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 90),
+    "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 360),
 }
 
 # KFP repeats a task for any failure, so also after a refusal: only a task that a second attempt cannot harm is here,
@@ -67,8 +67,12 @@ RETRIES = {
     "check_drift": 2,  # reads, and signs what it read
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,
-    # Never: refuse, whose work is to fail, and deploy_model, which changes what is in service. Where a deployment
-    # stopped half-way, a person looks first.
+    # These go on with the state of the rollout, so an attempt after a lost node finds where the last one was.
+    "analyse_canary": 2,
+    "finish_rollout": 2,
+    "close_rollout": 2,
+    # Never: refuse and refuse_rollout, whose work is to fail, and deploy_model, which changes what is in service. Where
+    # a deployment stopped half-way, a person looks first.
 }
 _BACKOFF: dict[str, Any] = {"backoff_duration": "30s", "backoff_factor": 2.0, "backoff_max_duration": "5m"}
 

@@ -145,6 +145,7 @@ BYTES_ABSENT = _code(284, "the bytes of an artifact are not there, so they could
 POLICY = _code(300, "everything is genuine and the policy says no")
 DECISION_POLICY = _code(382, "the decision rests on another policy than the one that counts")
 GATE_FAILED = _code(301, "the gate's decision is FAILED")
+ROLLED_BACK = _code(302, "the new version of the model was rolled back")
 CHECK_NOT_MADE = _code(311, "the gate could not make a check, because evidence that it needs was not accepted")
 POLICY_NOT_PINNED = _code(312, "the trust file does not pin this policy")
 REQUIREMENT = _code(313, "evidence that the policy requires is missing, too old or by another signer")

@@ -27,6 +27,7 @@ from kfp_custody.components._shared.images import VERSION
 from kfp_custody.components._shared.keys import key_hint
 from kfp_custody.components._shared.kinds import (
     ATTESTATION,
+    CANARY,
     DECISION,
     DEPLOYMENT,
     DRIFT,
@@ -35,6 +36,7 @@ from kfp_custody.components._shared.kinds import (
     MASKING,
     MODEL_SIGNATURE,
     PROFILE,
+    ROLLOUT,
     SHARD_ATTESTATION,
     SHARD_MASKING,
     TRAINING,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTESTATION",
+    "CANARY",
     "DECISION",
     "DEPLOYMENT",
     "DRIFT",
@@ -56,6 +59,7 @@ __all__ = [
     "MASKING",
     "MODEL_SIGNATURE",
     "PROFILE",
+    "ROLLOUT",
     "SHARD_ATTESTATION",
     "SHARD_MASKING",
     "TRAINING",

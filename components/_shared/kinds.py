@@ -4,6 +4,7 @@
 |---|---|---|
 | fetch-dataset, attest-dataset, attest-shard, train-model | https://slsa.dev/provenance/v1 | its buildType |
 | mask-pii, mask-shard, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| analyse-canary, finish-rollout | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -42,6 +43,8 @@ MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
 DRIFT = Kind("check-drift", TEST_RESULT)
 PROFILE = Kind("profile-dataset", PROVENANCE)
 DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
+CANARY = Kind("analyse-canary", TEST_RESULT)
+ROLLOUT = Kind("finish-rollout", TEST_RESULT)
 DECISION = Kind("enforce-policy", VERIFICATION_SUMMARY)
 
 KINDS = {
@@ -49,5 +52,6 @@ KINDS = {
     for kind in (
         *(FETCHING, MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
         *(TRAINING, MODEL_SIGNATURE, DRIFT, PROFILE, DECISION, DEPLOYMENT),
+        *(CANARY, ROLLOUT),
     )
 }

@@ -17,6 +17,9 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_SERVING_DIR | state of the local model server | ~/.local/state/kfp-custody/serving |
 | CUSTODY_REQUEST_LOG | file that the model server logs requests to, without their inputs | none: no such log |
 | CUSTODY_SERVING_PORT | its HTTP port | 18080 |
+| CUSTODY_DOOR | door file of canaries on this machine: who may call what | made there: this user's own client |
+| CUSTODY_DOOR_TLS | folder with the door's ca.pem, server.pem and server.key | made there |
+| CUSTODY_DOOR_PORT | the door's HTTPS port | 18443 |
 | CUSTODY_IMAGE_DIGEST, CUSTODY_SOURCE_REVISION | recorded in provenance when the image sets them | none |
 | CUSTODY_SIGNER_PASSWORD_FILE | file with the password of `file:` keys | none: keys are not encrypted |
 | CUSTODY_HSM_PIN_FILE | file with the user PIN of the token that `hsm:` signs with | none |
@@ -81,6 +84,9 @@ class Settings:
     opa_token_file: Path | None = None
     deploy_target: str | None = None
     sources: Path | None = None
+    door_file: Path | None = None
+    door_tls: Path | None = None
+    door_port: int = 18443
 
     @property
     def sources_file(self) -> Path:
@@ -109,16 +115,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
 
     Raises:
-        Misconfigured: the serving port is no port number.
+        Misconfigured: a port is no port number.
     """
-    port = environ.get("CUSTODY_SERVING_PORT") or "18080"
-    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise Misconfigured(
-            "The port of the local model server is no port number.",
-            evidence=f"CUSTODY_SERVING_PORT={port!r}",
-            remedy="Set it to a number from 1 to 65535, or leave it out for 18080.",
-            code=codes.PORT,
-        )
     # expanduser and not Path.home(): a container's user may have no home, and most stages need none.
     state = Path(environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")) / "kfp-custody"
     return Settings(
@@ -127,7 +125,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         dvc_remote=environ.get("CUSTODY_DVC_REMOTE") or None,
         namespace=environ.get("CUSTODY_NAMESPACE") or "default",
         serving_dir=Path(environ.get("CUSTODY_SERVING_DIR") or state / "serving"),
-        serving_port=int(port),
+        serving_port=_port(environ, "CUSTODY_SERVING_PORT", "18080"),
         image_digest=environ.get("CUSTODY_IMAGE_DIGEST") or None,
         source_revision=environ.get("CUSTODY_SOURCE_REVISION") or None,
         signers={
@@ -138,6 +136,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         opa_token_file=_path(environ, "CUSTODY_OPA_TOKEN_FILE"),
         deploy_target=environ.get("CUSTODY_DEPLOY_TARGET") or None,
         sources=_path(environ, "CUSTODY_SOURCES"),
+        door_file=_path(environ, "CUSTODY_DOOR"),
+        door_tls=_path(environ, "CUSTODY_DOOR_TLS"),
+        door_port=_port(environ, "CUSTODY_DOOR_PORT", "18443"),
     )
 
 
@@ -284,6 +285,18 @@ def _kfp_address(address: str, name: str) -> str:
             code=codes.KFP_HOST,
         )
     return address.rstrip("/")
+
+
+def _port(environ: Mapping[str, str], name: str, default: str) -> int:
+    port = environ.get(name) or default
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise Misconfigured(
+            "The port of the local model server is no port number.",
+            evidence=f"{name}={port!r}",
+            remedy=f"Set it to a number from 1 to 65535, or leave it out for {default}.",
+            code=codes.PORT,
+        )
+    return int(port)
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

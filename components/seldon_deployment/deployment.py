@@ -1,14 +1,12 @@
 """What deploy_model does: verify again, put into service, say so in signed evidence."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kfp_custody.components._shared.digests import sha256_bytes
-from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.evidence import DEPLOYMENT, resource, stamp, test_result, write_evidence
 from kfp_custody.components._shared.files import write_atomic
 from kfp_custody.components._shared.report import Section, page, paragraph, table
@@ -17,12 +15,16 @@ from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components.seldon_deployment import local_server, seldon_v2
 from kfp_custody.components.seldon_deployment.decision import Admitted, require_admitted
+from kfp_custody.components.seldon_deployment.parameters import (
+    ROLLOUTS,
+    require,
+    require_name,
+    require_timeout,
+    resolve_target,
+)
+from kfp_custody.components.seldon_deployment.rollout.open import open_target
 
 ROOM = "seldon_deployment"
-PLATFORM = "platform"
-TARGETS = ("local", "seldon-v2", PLATFORM)
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,52}[a-z0-9])?")  # a DNS label that leaves room for -<8 digits>
-_MAX_TIMEOUT = 3600
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model in service. `response` is the answer to the smoke inference, None when none was sent."""
+    """A model in service, or `placed`: ready beside the stable version, with no traffic yet.
+
+    `response` is the answer to the smoke inference, None when none was sent.
+    """
 
     url: str
     target: str
@@ -45,6 +50,7 @@ class Deployment:
     digest: str
     checks: tuple[str, ...]
     response: Mapping[str, Any] | None
+    placed: bool = False
 
     def metadata(self) -> dict[str, str]:
         """Return flat facts for the artifacts' metadata."""
@@ -63,6 +69,7 @@ def deploy(
     target: str,
     timeout_seconds: int,
     model_uri: str = "",
+    rollout: str = "direct",
 ) -> Deployment:
     """Deploy a signed model that the gate let pass.
 
@@ -79,6 +86,8 @@ def deploy(
         target: `local`, `seldon-v2`, or `platform` for the one that the settings name.
         timeout_seconds: how long to wait for the model to be ready, 1 to 3600.
         model_uri: for `seldon-v2`: address of the signed model in an object store.
+        rollout: `direct` switches the service over; `canary` places the model beside the stable version, without
+            traffic, for analyse_canary and finish_rollout.
 
     Raises:
         EvidenceInvalid: decision, signature or bytes are not what they must be.
@@ -87,11 +96,18 @@ def deploy(
         ServiceUnreachable: the model server or the Kubernetes API does not answer in time.
         Misconfigured: a parameter, the signer, the trust file, the port or the cluster's permissions are wrong.
     """
-    target = _configured(settings) if target == PLATFORM else target
-    _require_parameters(name, target, timeout_seconds, model_uri)
+    target = resolve_target(target, settings)
+    require_name(name)
+    require_timeout(timeout_seconds)
+    require(rollout in ROLLOUTS, "rollout", rollout, f"one of {', '.join(ROLLOUTS)}")
+    if target == "local":
+        wanted = "left out for the target local, which serves the artifact itself"
+        require(not model_uri, "model_uri", "(given)", wanted)
     trust, signer = load_trust(settings.trust_file), load_signer(settings.signer_uri(ROOM))
     admitted = require_admitted(signed_model, decision, trust, run_id=run_id, name=name)
-    if target == "local":
+    if rollout == "canary":
+        done = _canary(admitted, name, target, model_uri, settings, timeout_seconds, run_id)
+    elif target == "local":
         done = _local(admitted, name, settings, timeout_seconds)
     else:
         done = _seldon_v2(admitted, name, model_uri, settings, timeout_seconds)
@@ -118,27 +134,15 @@ def deploy(
     return done
 
 
-def _require_parameters(name: str, target: str, timeout_seconds: int, model_uri: str) -> None:
-    if target not in TARGETS:
-        raise _wrong("target", target, f"one of {', '.join(TARGETS)}")
-    if not _NAME.fullmatch(name):
-        raise _wrong("name", name, "a DNS label (lower-case letters, digits, hyphens inside) of at most 54 characters")
-    if not 1 <= timeout_seconds <= _MAX_TIMEOUT:
-        raise _wrong("timeout_seconds", timeout_seconds, f"1 to {_MAX_TIMEOUT}")
-    if target == "local" and model_uri:
-        raise _wrong("model_uri", "(given)", "left out for the target local, which serves the artifact itself")
-
-
-def _configured(settings: Settings) -> str:
-    """Return the target that the platform's owner chose, where whoever starts a run is not to choose."""
-    chosen = settings.deploy_target
-    if chosen is None or chosen == PLATFORM or chosen not in TARGETS:
-        raise Misconfigured(
-            "The platform does not say where models are deployed to; nothing was deployed.",
-            evidence=f"CUSTODY_DEPLOY_TARGET is {repr(chosen[:80]) if chosen else 'not set'}",
-            remedy="Set it to local or seldon-v2 in the ConfigMap custody-settings, or in the environment.",
-        )
-    return chosen
+def _canary(
+    admitted: Admitted, name: str, target: str, model_uri: str, settings: Settings, timeout_seconds: int, run_id: str
+) -> Deployment:
+    service = open_target(target, name, settings, timeout_seconds, model_uri)
+    placed = service.place(admitted, run_id)
+    checks = ("decision", "model-signature", "readiness", *(("smoke-inference",) if placed.response else ()))
+    return Deployment(
+        service.url, target, placed.model, admitted.version, admitted.digest, checks, placed.response, placed=True
+    )
 
 
 def _local(admitted: Admitted, name: str, settings: Settings, timeout_seconds: int) -> Deployment:
@@ -172,7 +176,7 @@ def _report(done: Deployment, admitted: Admitted) -> str:
     ]
     checks = [(check, "PASSED") for check in done.checks]
     sections = [
-        Section("In service", table(("what", "value"), facts)),
+        Section("Placed, without traffic" if done.placed else "In service", table(("what", "value"), facts)),
         Section("Checks", table(("check", "result"), checks)),
     ]
     if done.response is None:
@@ -182,11 +186,3 @@ def _report(done: Deployment, admitted: Admitted) -> str:
     answer = [(output["name"], output["datatype"], output["data"][0]) for output in done.response["outputs"]]
     sections.append(Section("Answer to the smoke inference", table(("output", "type", "value"), answer)))
     return page(f"Deployment of {done.model}", "PASSED", sections)
-
-
-def _wrong(parameter: str, value: object, wanted: str) -> Misconfigured:
-    return Misconfigured(
-        f"The parameter {parameter} is wrong; nothing was deployed.",
-        evidence=f"{parameter} = {str(value)[:80]!r}",
-        remedy=f"Give {wanted}.",
-    )

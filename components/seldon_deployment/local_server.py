@@ -70,7 +70,7 @@ def serve(admitted: Admitted, name: str, settings: Settings, timeout_seconds: fl
         Misconfigured: the port is not ours, or the running server has other settings.
     """
     deadline = time.monotonic() + timeout_seconds
-    with _locked(settings.serving_dir, deadline):
+    with locked(settings.serving_dir, deadline):
         server = _ensure_server(settings, deadline)
         try:
             return _Deployment(admitted, name, server, settings.serving_dir, deadline).run()
@@ -78,6 +78,18 @@ def serve(admitted: Admitted, name: str, settings: Settings, timeout_seconds: fl
             if not child.is_alive(server):  # the new model took the server down: bring the old one back
                 _ensure_server(settings, time.monotonic() + timeout_seconds)
             raise
+
+
+def resume(settings: Settings, timeout_seconds: float) -> process.Server:
+    """Return the running server of a serving directory, started again with what it served when it does not run.
+
+    Raises:
+        ServiceUnreachable: it does not start in time.
+        Misconfigured: the port is not ours, or the running server has other settings.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    with locked(settings.serving_dir, deadline):
+        return _ensure_server(settings, deadline)
 
 
 def stop(serving_dir: Path, timeout_seconds: float = 30.0) -> bool:
@@ -90,7 +102,7 @@ def stop(serving_dir: Path, timeout_seconds: float = 30.0) -> bool:
     """
     if not serving_dir.is_dir():
         return False
-    with _locked(serving_dir, time.monotonic() + timeout_seconds):
+    with locked(serving_dir, time.monotonic() + timeout_seconds):
         server = process.running(serving_dir)
         if server is not None:
             process.end(serving_dir, server)
@@ -302,7 +314,7 @@ def _late(what: str, log: str) -> ServiceUnreachable:
 
 
 @contextmanager
-def _locked(directory: Path, deadline: float) -> Iterator[None]:
+def locked(directory: Path, deadline: float) -> Iterator[None]:
     """Hold the lock of a serving directory; the kernel releases it when the process ends, however it ends."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (directory / "lock").open("w") as file:

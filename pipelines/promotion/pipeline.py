@@ -4,7 +4,15 @@ from typing import Any
 
 from kfp import dsl
 
-from kfp_custody.components import deploy_model, enforce_policy, refuse
+from kfp_custody.components import (
+    analyse_canary,
+    close_rollout,
+    deploy_model,
+    enforce_policy,
+    finish_rollout,
+    refuse,
+    refuse_rollout,
+)
 from kfp_custody.pipelines.platform import on_cluster
 
 
@@ -24,6 +32,10 @@ def promotion(
     gate_policy: str = "baseline",
     deploy_name: str = "fraud-detection",
     deploy_model_uri: str = "",
+    deploy_rollout: str = "direct",
+    canary_steps: str = "10,25,50,100",
+    canary_samples: int = 100,
+    canary_step_seconds: int = 600,
 ) -> None:
     """Verify the whole chain of a finished run again, decide, and deploy only what was decided to pass.
 
@@ -46,6 +58,11 @@ def promotion(
         gate_policy: Gate policy: the name of a shipped one or the path of a file; the trust file must pin it.
         deploy_name: Name that the model is served under.
         deploy_model_uri: Where the serving system reads the signed model from (seldon-v2 only).
+        deploy_rollout: direct (the service switches over at once), or canary (by a growing share of the traffic, and
+            back at the first failure).
+        canary_steps: Percents of the traffic, in ascending order, separated by commas; the last is 100.
+        canary_samples: Requests that the new version must answer in each step.
+        canary_step_seconds: Seconds after which a step that has not passed is given up.
     """
 
     def imported(uri: str, name: str) -> Any:
@@ -54,36 +71,50 @@ def promotion(
         task = dsl.importer(artifact_uri=uri, artifact_class=dsl.Artifact, reimport=True).set_display_name(name)
         return task.set_caching_options(False).output
 
-    model = imported(promote_model_uri, "signed-model")
-    gate = on_cluster(
-        enforce_policy(
-            dataset=imported(promote_dataset_uri, "training-month"),
-            masking=imported(promote_masking_uri, "masking"),
-            attestation=imported(promote_attestation_uri, "attestation"),
-            provenance=imported(promote_provenance_uri, "provenance"),
-            model=model,
-            current=imported(promote_current_uri, "present-month"),
-            current_masking=imported(promote_current_masking_uri, "masking-present-month"),
-            drift=imported(promote_drift_uri, "drift"),
-            source=imported(promote_source_uri, "source"),
-            current_source=imported(promote_current_source_uri, "source-present-month"),
-            run_id=promote_run_id,
-            policy=gate_policy,
-            model_name=deploy_name,
-        ),
-        "policy_gate",
-    )
-    with dsl.If(gate.outputs["Output"] == "PASSED", name="admitted"):
-        on_cluster(
-            deploy_model(
+    where = {"run_id": promote_run_id, "name": deploy_name, "target": "platform"}
+    # Whatever happens in between: a canary that is left half-way goes back.
+    with dsl.ExitHandler(on_cluster(close_rollout(**where), "seldon_deployment"), name="rollout"):
+        model = imported(promote_model_uri, "signed-model")
+        gate = on_cluster(
+            enforce_policy(
+                dataset=imported(promote_dataset_uri, "training-month"),
+                masking=imported(promote_masking_uri, "masking"),
+                attestation=imported(promote_attestation_uri, "attestation"),
+                provenance=imported(promote_provenance_uri, "provenance"),
                 model=model,
-                decision=gate.outputs["decision"],
+                current=imported(promote_current_uri, "present-month"),
+                current_masking=imported(promote_current_masking_uri, "masking-present-month"),
+                drift=imported(promote_drift_uri, "drift"),
+                source=imported(promote_source_uri, "source"),
+                current_source=imported(promote_current_source_uri, "source-present-month"),
                 run_id=promote_run_id,
-                name=deploy_name,
-                target="platform",
-                model_uri=deploy_model_uri,
+                policy=gate_policy,
+                model_name=deploy_name,
             ),
-            "seldon_deployment",
+            "policy_gate",
         )
-    with dsl.Else(name="refused"):
-        on_cluster(refuse(decision=gate.outputs["decision"], run_id=promote_run_id), "policy_gate")
+        with dsl.If(gate.outputs["Output"] == "PASSED", name="admitted"):
+            with dsl.If(deploy_rollout == "direct", name="at-once"):
+                direct = deploy_model(
+                    model=model, decision=gate.outputs["decision"], model_uri=deploy_model_uri, **where
+                )
+                on_cluster(direct, "seldon_deployment")
+            with dsl.Else(name="by-canary"):
+                common = {"model": model, "decision": gate.outputs["decision"], **where}
+                placed = deploy_model(**common, model_uri=deploy_model_uri, rollout=deploy_rollout)
+                on_cluster(placed, "seldon_deployment")
+                analysed = analyse_canary(
+                    **common,
+                    deployment=placed.outputs["evidence"],
+                    steps=canary_steps,
+                    samples=canary_samples,
+                    step_seconds=canary_step_seconds,
+                )
+                on_cluster(analysed, "seldon_deployment")
+                finished = finish_rollout(**common, analysis=analysed.outputs["evidence"])
+                on_cluster(finished, "seldon_deployment")
+                with dsl.If(finished.outputs["Output"] == "ROLLED_BACK", name="rolled-back"):
+                    again = refuse_rollout(rollout=finished.outputs["evidence"], run_id=promote_run_id)
+                    on_cluster(again, "seldon_deployment")
+        with dsl.Else(name="refused"):
+            on_cluster(refuse(decision=gate.outputs["decision"], run_id=promote_run_id), "policy_gate")

@@ -204,9 +204,10 @@ def test_literals_are_all_that_is_different_and_the_schema_knows_them(
     parameters = {path[-2].removeprefix("pipelinechannel--") for path in added}
     assert parameters == {
         "train_model": {"algorithm"},
-        "deploy_model": {"target"},
-        "fraud_detection": {"algorithm", "target", "train_algorithm", "deploy_target"},
-        "promotion": {"target"},
+        "deploy_model": {"target", "rollout"},
+        **dict.fromkeys(("analyse_canary", "finish_rollout", "close_rollout"), {"target"}),
+        "fraud_detection": {"algorithm", "target", "rollout", "train_algorithm", "deploy_target"},
+        "promotion": {"target", "rollout", "deploy_rollout"},
     }.get(name, set())
     for path in added:
         assert path[-4:-1][:2] == ("inputDefinitions", "parameters")

@@ -58,7 +58,7 @@ def test_a_task_runs_as_nobody_with_a_label_and_an_end(
 ) -> None:
     assert asked["securityContext"] == {"runAsNonRoot": True}  # and no number: a platform may choose
     assert asked["imagePullPolicy"] == "IfNotPresent"
-    identity = "signer" if function in ("enforce_policy", "refuse", "deploy_model") else "pipeline"
+    identity = "signer" if CATALOG[function] in ("policy_gate", "seldon_deployment") else "pipeline"
     assert asked["podMetadata"]["labels"] == {"custody/identity": identity}
     assert 600 <= int(asked["activeDeadlineSeconds"]) <= 6 * 3600
 
@@ -108,7 +108,7 @@ def test_only_what_may_be_repeated_is_repeated(name: str) -> None:
 
 
 def test_what_changes_the_world_or_must_fail_is_never_repeated() -> None:
-    assert set(platform.RETRIES) == set(CATALOG) - {"deploy_model", "refuse"}
+    assert set(platform.RETRIES) == set(CATALOG) - {"deploy_model", "refuse", "refuse_rollout"}
 
 
 def test_a_local_copy_repeats_nothing_and_leaves_the_pipeline_as_it_was() -> None:

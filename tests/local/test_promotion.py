@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 import socket
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import httpx
 import pytest
 from kfp import local
 from local_runs import LocalRun, Platform
@@ -19,7 +22,8 @@ from forging import bundle_of, payload_of, sign_payload
 from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.errors import EvidenceInvalid
 from kfp_custody.components._shared.keys import public_pem
-from kfp_custody.components._shared.kinds import DECISION, DEPLOYMENT, KINDS, TRAINING
+from kfp_custody.components._shared.kinds import CANARY, DECISION, DEPLOYMENT, KINDS, ROLLOUT, TRAINING
+from kfp_custody.components._shared.scoring import read_signature
 from kfp_custody.components._shared.settings import Settings, load_settings
 from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components._shared.signers.loading import load_signer, public_key
@@ -28,8 +32,12 @@ from kfp_custody.components._shared.verification import read_evidence
 from kfp_custody.components.policy_gate.checks import Chain
 from kfp_custody.components.policy_gate.gate import GateDecision, enforce
 from kfp_custody.components.policy_gate.policy import load_policy
+from kfp_custody.components.seldon_deployment import child
 from kfp_custody.components.seldon_deployment.deployment import Outputs, deploy
+from kfp_custody.components.seldon_deployment.door import identity
 from kfp_custody.components.seldon_deployment.local_server import stop
+from kfp_custody.components.seldon_deployment.rollout.local import LocalTarget
+from kfp_custody.components.seldon_deployment.smoke import smoke_request
 from kfp_custody.pipelines.platform import without_retries
 from kfp_custody.pipelines.promotion.pipeline import promotion
 
@@ -45,7 +53,7 @@ PARTS = {
     "source": "fetch-dataset/evidence",
     "current_source": "fetch-dataset-2/evidence",
 }
-OF_A_RELEASE = (DECISION.name, DEPLOYMENT.name)
+OF_A_RELEASE = (DECISION.name, DEPLOYMENT.name, CANARY.name, ROLLOUT.name)
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,14 @@ def parts_of(run: LocalRun) -> dict[str, Path]:
     return {name: home / where for name, where in PARTS.items()}
 
 
-def promote(release: Release, name: str, parts: dict[str, Path], run_id: str, **environment: str) -> LocalRun:
+def promote(
+    release: Release,
+    name: str,
+    parts: dict[str, Path],
+    run_id: str,
+    parameters: dict[str, object] | None = None,
+    **environment: str,
+) -> LocalRun:
     """Run the promotion pipeline with nothing of the training environment in reach."""
     root = release.root / "runs" / name
     with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +120,7 @@ def promote(release: Release, name: str, parts: dict[str, Path], run_id: str, **
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
         addresses = {f"promote_{part}_uri": str(path) for part, path in parts.items()}
         try:
-            without_retries(promotion)(promote_run_id=run_id, **addresses)
+            without_retries(promotion)(promote_run_id=run_id, **addresses, **(parameters or {}))
             succeeded = True
         except RuntimeError:
             succeeded = False
@@ -210,6 +225,99 @@ def test_promotion_started_with_the_training_identity_deploys_nothing(
     assert statement["predicate"]["verificationResult"] == "PASSED"
     assert not (run.tasks["deploy-model"] / "endpoint").exists()
     assert not (tmp_path / "s" / "served.json").exists()
+
+
+# --- by canary --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def asking(release: Release, model: Path) -> Iterator[list[int]]:
+    """Requests to the service through its door, as soon as it has one, until the block ends; their statuses."""
+    service = LocalTarget("fraud-detection", release.settings, 60)
+    keys = release.settings.serving_dir / "services" / "fraud-detection" / "identity"
+    request, statuses, done = smoke_request(read_signature(model)), list[int](), threading.Event()
+
+    def go() -> None:
+        while not done.wait(0.02):
+            if not (keys / "door.yaml").is_file():
+                continue
+            headers = {"authorization": f"Bearer {identity.token(keys)}"}
+            try:
+                answer = httpx.post(
+                    f"{service.url}/infer", json=request, headers=headers, verify=identity.client_context(keys)
+                )
+            except httpx.TransportError:
+                continue  # the door opens
+            statuses.append(answer.status_code)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def by_canary(release: Release, admitted: LocalRun) -> Iterator[LocalRun]:
+    (port,) = child.free_ports(1)
+    release.environment["CUSTODY_DOOR_PORT"] = str(port)
+    parts = parts_of(admitted)
+    wanted = {"deploy_rollout": "canary", "canary_samples": 20}
+    try:
+        with asking(release, parts["model"] / "model") as statuses:
+            run = promote(release, "by-canary", parts, admitted.id, wanted)
+        assert statuses.count(200) >= 20
+        yield run
+    finally:
+        LocalTarget("fraud-detection", release.settings, 60).stop()
+
+
+def test_a_promotion_by_canary_shifts_the_traffic_by_evidence(
+    release: Release, admitted: LocalRun, by_canary: LocalRun
+) -> None:
+    assert by_canary.succeeded
+    trust = load_trust(release.root / "trust.yaml")
+    analysis = read_evidence(by_canary.tasks["analyse-canary"] / "evidence", CANARY, trust, run_id=admitted.id)
+    rollout = read_evidence(by_canary.tasks["finish-rollout"] / "evidence", ROLLOUT, trust, run_id=admitted.id)
+    assert (analysis.result, rollout.result) == ("PASSED", "PASSED")
+    assert analysis.subject_sha256 == list_tree(parts_of(admitted)["model"] / "model").sha256
+    stable = LocalTarget("fraud-detection", release.settings, 60).state().stable
+    assert stable is not None
+    assert stable.digest == rollout.subject_sha256
+
+
+def test_a_canary_without_traffic_is_rolled_back_and_fails_the_run(
+    release: Release, admitted: LocalRun, by_canary: LocalRun, tmp_path: Path
+) -> None:
+    """A place of its own, where nobody asks anything."""
+    parts = parts_of(admitted)
+    service = LocalTarget("fraud-detection", release.settings, 60)
+    before = service.state()
+    elsewhere = {"CUSTODY_SERVING_DIR": str(tmp_path / "serving"), "CUSTODY_DOOR_PORT": str(child.free_ports(1)[0])}
+    wanted = {"deploy_rollout": "canary", "canary_step_seconds": 10}
+    run = promote(release, "silent", parts, admitted.id, wanted, **elsewhere)
+    assert not run.succeeded
+    trust = load_trust(release.root / "trust.yaml")
+    for task, kind, result in (("analyse-canary", CANARY, "WARNED"), ("finish-rollout", ROLLOUT, "FAILED")):
+        assert read_evidence(run.tasks[task] / "evidence", kind, trust, run_id=admitted.id).result == result
+    assert "close-rollout" in run.tasks
+    settings = load_settings(release.environment | elsewhere)
+    silent = LocalTarget("fraud-detection", settings, 60)
+    try:
+        assert silent.state().versions == ()
+    finally:
+        silent.stop()
+    assert service.state() == before
+
+
+def test_a_rollout_of_a_kind_that_there_is_not_deploys_nothing(
+    release: Release, admitted: LocalRun, by_canary: LocalRun
+) -> None:
+    run = promote(release, "sideways", parts_of(admitted), admitted.id, {"deploy_rollout": "sideways"})
+    assert not run.succeeded
+    assert not any((task / "endpoint").exists() for name, task in run.tasks.items() if name.startswith("deploy"))
 
 
 # --- what is not that run is refused ----------------------------------------------------------------------------------

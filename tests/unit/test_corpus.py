@@ -16,7 +16,15 @@ from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.images import VERSION
 from kfp_custody.components._shared.keys import key_hint
-from kfp_custody.components._shared.kinds import FETCHING, KINDS, PROFILE, SHARD_ATTESTATION, SHARD_MASKING
+from kfp_custody.components._shared.kinds import (
+    CANARY,
+    FETCHING,
+    KINDS,
+    PROFILE,
+    ROLLOUT,
+    SHARD_ATTESTATION,
+    SHARD_MASKING,
+)
 from kfp_custody.components._shared.trust import load_trust
 
 EVIDENCE = ("masking", "attestation", "provenance", "current-masking", "drift", "decision")
@@ -92,7 +100,7 @@ def test_its_public_keys_are_those_of_its_trust_file(version: Version) -> None:
 
 
 # Kinds that a chain need not have, or that came after the first corpus.
-BESIDE = (SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE)
+BESIDE = (SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE, CANARY, ROLLOUT)
 
 
 @each_version

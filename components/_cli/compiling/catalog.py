@@ -99,10 +99,11 @@ def component_source(target: Target, image: str) -> str:
     for name in sorted(names - _KFP_TYPES):
         head = re.sub(rf"\[{name}\]", "[Artifact]", head)
     used = sorted({"Artifact", *names, "Input", "Output"} & {*re.findall(r"\w+", head)}, key=_isort)
+    types = f"from kfp.dsl import {', '.join(used)}\n" if used else ""
     return (
         "# ruff: noqa: D417  (KFP reads the descriptions of outputs under Returns, and nowhere else)\n"
         f'"""{target.name}, from kfp-custody {VERSION}: {_HOME}."""\n\n'
-        f"from kfp import dsl\nfrom kfp.dsl import {', '.join(used)}\n\n\n{head}\n{body}\n"
+        f"from kfp import dsl\n{types}\n\n{head}\n{body}\n"
     )
 
 

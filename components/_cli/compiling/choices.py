@@ -17,7 +17,7 @@ Choices = Mapping[str, tuple[str, ...]]
 
 
 def choices_of(room: str) -> Choices:
-    """Return the closed vocabularies of a room's parameters: name -> values."""
+    """Return the closed vocabularies of a room's parameters: name -> values; not each of its functions has them all."""
     name = f"kfp_custody.components.{room}.choices"
     if importlib.util.find_spec(name) is None:
         return {}
@@ -46,6 +46,7 @@ def with_choices(spec: dict[str, Any]) -> dict[str, Any]:
                     found[outer] = tuple(each for each in found.get(outer, inner[name]) if each in inner[name])
         found |= _of_executor(executors.get(component.get("executorLabel"), {}))
         parameters = component.get("inputDefinitions", {}).get("parameters", {})
+        found = {name: values for name, values in found.items() if name in parameters}
         for name, values in found.items():
             _write(name, parameters[name], values)
         return found

@@ -30,7 +30,7 @@ from unit.manifests.rendered import MANIFESTS, OVERLAYS, ROOT, Object, objects_i
 from unit.seldon_deployment.fake_kubernetes import FakeCluster, fake_cluster
 from unit.seldon_deployment.test_seldon_v2 import ADMITTED
 
-DECIDES = {"enforce-policy", "deploy-model"}
+DECIDES = {"enforce-policy", "deploy-model", "analyse-canary", "finish-rollout"}
 kustomize = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to render the overlays")
 
 # Which pipelines run in which namespace of an overlay.
@@ -289,12 +289,14 @@ def pods(overlay: str, namespace: str, pipeline: str) -> Iterator[tuple[str, Obj
 @pytest.mark.parametrize("pipeline", ["fraud_detection", "promotion"])
 def test_gate_and_deployer_and_nobody_else_ask_for_the_signers_identity(pipeline: str) -> None:
     asked = {task for task, spec in tasks_of(pipeline).items() if spec["podMetadata"]["labels"] == SIGNER}
-    assert asked == {"exec-enforce-policy", "exec-deploy-model", "exec-refuse"}
+    canary = {f"exec-{name}" for name in CANARY} if pipeline == "promotion" else set()
+    assert asked == {"exec-enforce-policy", "exec-deploy-model", "exec-refuse"} | canary
     rest = [spec["podMetadata"]["labels"] for task, spec in tasks_of(pipeline).items() if task not in asked]
     assert all(labels == {"custody/identity": "pipeline"} for labels in rest)
 
 
 SIGNER = {"custody/identity": "signer"}
+CANARY = {"deploy-model-2", "analyse-canary", "finish-rollout", "refuse-rollout", "close-rollout"}
 
 
 @kustomize
@@ -391,7 +393,7 @@ def test_where_an_identity_is_used() -> None:
     training = service_accounts("promotion-namespace", "custody-training", "fraud_detection")
     assert set(training) == {"custody-pipeline"}
     promotion = service_accounts("promotion-namespace", "custody-promotion", "promotion")
-    assert promotion == {"custody-promotion": decide}
+    assert promotion == {"custody-promotion": decide | CANARY}
 
 
 @kustomize

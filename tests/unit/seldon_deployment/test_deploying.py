@@ -13,6 +13,7 @@ from kfp_custody.components._shared.errors import InputRefused, Misconfigured, S
 from kfp_custody.components._shared.scoring import Feature, Signature, load_scorer
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components.seldon_deployment import process
+from kfp_custody.components.seldon_deployment.child import is_alive
 from kfp_custody.components.seldon_deployment.deployment import Outputs, deploy
 from kfp_custody.components.seldon_deployment.local_server import stop
 from kfp_custody.components.seldon_deployment.serving.inputs import Tensor, read_columns
@@ -158,6 +159,6 @@ def test_a_process_is_known_by_number_start_and_boot(tmp_path: Path) -> None:
             assert not known(pid=os.getpid())
         finally:
             child.kill()
-            while process.is_alive(process.Server(**record)) and time.sleep(0.01) is None:  # type: ignore[arg-type]
+            while is_alive(process.Server(**record)) and time.sleep(0.01) is None:  # type: ignore[arg-type]
                 pass
         assert not known(), "a process that only waits to be reaped is gone"

@@ -1,0 +1,1 @@
+"""Rolling a version out: beside the stable one, by weights, by evidence, and back."""
