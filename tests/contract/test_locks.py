@@ -29,7 +29,9 @@ def named(requirement: str) -> str:
 
 
 def test_there_is_a_lock_for_every_image_and_nothing_else() -> None:
-    assert [path.stem for path in LOCKS] == sorted(["build", "engines", "kfp", "local", "uv", *ROOMS, *ADDITIONS])
+    assert [path.stem for path in LOCKS] == sorted(
+        ["build", "engines", "exports", "kfp", "local", "uv", *ROOMS, *ADDITIONS]
+    )
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)

@@ -9,7 +9,6 @@ import os
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from mlserver import MLModel
@@ -20,7 +19,7 @@ from mlserver.types import Datatype, InferenceRequest, InferenceResponse, Metada
 from kfp_custody.components._shared.errors import CustodyError, InputRefused
 from kfp_custody.components._shared.scoring import Scorer, load_scorer
 from kfp_custody.components.seldon_deployment.serving.admitted import take
-from kfp_custody.components.seldon_deployment.serving.inputs import Column, InputFault, Tensor, read_columns
+from kfp_custody.components.seldon_deployment.serving.inputs import InputFault, Tensor, as_arrays, read_columns
 from kfp_custody.components.seldon_deployment.serving.request_log import RequestLog
 from kfp_custody.components.seldon_deployment.serving.telemetry import Telemetry
 
@@ -79,7 +78,7 @@ class SignedModelRuntime(MLModel):
         tensors = [Tensor(i.name, Datatype(i.datatype).value, tuple(i.shape), i.data.root) for i in payload.inputs]
         try:
             columns = read_columns(tensors, self._scorer.features)
-            probability = self._scorer.score({name: _array(column) for name, column in columns.items()})
+            probability = self._scorer.score(as_arrays(columns))
         except (InputFault, InputRefused) as fault:
             seconds = perf_counter() - started
             telemetry.refused(seconds)
@@ -109,7 +108,3 @@ class SignedModelRuntime(MLModel):
 
     def _served_version(self) -> str:
         return str(self.version or self.settings.parameters.extra["listing_sha256"])
-
-
-def _array(column: Column) -> "np.ndarray[Any, Any]":
-    return np.array(column, dtype=np.float64 if isinstance(column[0], float) else object)
