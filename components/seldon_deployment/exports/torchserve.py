@@ -1,4 +1,4 @@
-"""An admitted model as an archive of TorchServe: the same bytes whenever the same model is exported."""
+"""An admitted model as an archive of TorchServe: the same bytes whenever it is exported on the same decision."""
 
 import io
 import json
@@ -29,7 +29,8 @@ def export_torchserve(admitted: Admitted, name: str, directory: Path) -> None:
     """
     tree, _ = contents(admitted, name)
     model = {"modelName": name, "handler": "handler.py", "modelVersion": admitted.version}
-    manifest = {"runtime": "python", "model": model, "archiverVersion": "0.12.0"}
+    created = admitted.decided.strftime("%d/%m/%Y %H:%M:%S")  # TorchServe wants to read one; this one is no clock's
+    manifest = {"createdOn": created, "runtime": "python", "model": model, "archiverVersion": "0.12.0"}
     tree["MAR-INF/MANIFEST.json"] = json.dumps(manifest, indent=2).encode()
     tree["handler.py"] = entry("torchserve_handler")
     write({f"{name}.mar": _archive(tree)}, directory)

@@ -1,7 +1,7 @@
 """Exports for other servers: what is written, and that each entry point verifies before it loads.
 
-BentoML runs for real in tests/exports. Triton and TorchServe do not run here: their entry points are executed with a
-stand-in for what the server hands them.
+BentoML runs for real in tests/exports. Triton and TorchServe do not run in any test: their entry points are executed
+with a stand-in for what the server hands them.
 """
 
 import importlib.util
@@ -239,7 +239,7 @@ def test_rows_that_do_not_fit_are_refused_without_a_value(folder: Path, body: An
     assert SECRET not in str(fault.value)
 
 
-# --- Triton: its own server does not run here -------------------------------------------------------------------------
+# --- Triton: a stand-in for its server --------------------------------------------------------------------------------
 
 
 def from_file(path: Path) -> ModuleType:
@@ -341,7 +341,7 @@ def test_the_triton_model_is_not_initialized_with_what_was_tampered_with(
         triton(repository)
 
 
-# --- TorchServe: it does not run here either --------------------------------------------------------------------------
+# --- TorchServe: a stand-in for its server ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -371,7 +371,9 @@ def torchserve(unpacked: Path) -> tuple[Any, Any, list[Any]]:
     return instance, context, statuses
 
 
-def test_an_archive_is_the_same_whenever_the_same_model_is_exported(tmp_path: Path, admitted: Admitted) -> None:
+def test_an_archive_is_the_same_whenever_it_is_exported_on_the_same_decision(
+    tmp_path: Path, admitted: Admitted
+) -> None:
     for store in ("a", "b"):
         export_torchserve(admitted, NAME, tmp_path / store)
     first, second = (tmp_path / store / f"{NAME}.mar" for store in ("a", "b"))
@@ -380,8 +382,9 @@ def test_an_archive_is_the_same_whenever_the_same_model_is_exported(tmp_path: Pa
         assert archive.testzip() is None
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert archive.namelist() == sorted(archive.namelist())
-        model = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
-    assert model == {"modelName": NAME, "handler": "handler.py", "modelVersion": admitted.version}
+        manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))
+    assert manifest["model"] == {"modelName": NAME, "handler": "handler.py", "modelVersion": admitted.version}
+    assert manifest["createdOn"] == f"{admitted.decided:%d/%m/%Y %H:%M:%S}"
 
 
 def test_the_handler_answers_each_request_by_itself(unpacked: Path, admitted: Admitted) -> None:
