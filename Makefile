@@ -18,7 +18,7 @@ SHARDS      ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-stop test test-cluster test-engines fuzz check compile images containers test-containers bench bench-images lock clean
+.PHONY: help venv demo demo-stop test test-cluster test-engines test-exports fuzz check compile images containers test-containers bench bench-images lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,18 @@ $(ENGINES)/.ready: images/locks/engines.txt $(READY)
 test-engines: $(ENGINES)/.ready  ## masking inside Spark and Ray; needs Java 17
 	PYTHONPATH=$(ENGINES) $(BIN)/pytest -q -m engines tests/engines
 
+# BentoML asks for other versions than the laptop's: an environment of its own, which holds no KFP and no MLServer.
+EXPORTS := .exports
+$(EXPORTS)/.ready: images/locks/exports.txt $(READY)
+	rm -rf $(EXPORTS)
+	$(BIN)/python -m venv --without-pip $(EXPORTS)
+	VIRTUAL_ENV=$(EXPORTS) $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r images/locks/exports.txt
+	VIRTUAL_ENV=$(EXPORTS) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+test-exports: $(EXPORTS)/.ready  ## a real BentoML serves an exported model, and refuses tampered ones
+	$(BIN)/pytest -q -m exports tests/exports
+
 fuzz: $(READY)  ## mutate evidence, listings, trust files and policies; FUZZ="--inputs 120000 --seed 1"
 	$(BIN)/python tests/fuzz/fuzz_evidence.py $(FUZZ)
 
@@ -98,5 +110,5 @@ lock: $(READY)  ## resolve the dependencies anew, with hashes: of the laptop and
 	$(BIN)/python scripts/lock.py
 
 clean:  ## remove what was built; keeps .venv
-	rm -rf build dist .dev .engines *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis local_outputs
+	rm -rf build dist .dev .engines .exports *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis local_outputs
 	rm -f $(READY)

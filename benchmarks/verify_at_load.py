@@ -23,7 +23,7 @@ from kfp_custody.components._shared.keys import public_pem
 from kfp_custody.components._shared.model_signature import sign_model_tree
 from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components._shared.signers.loading import load_signer, public_key
-from kfp_custody.components.seldon_deployment.serving.repository import verified_files
+from kfp_custody.components.seldon_deployment.serving.verified import verified_files
 
 SIZE, TURNS = 100 * 10**6, 9
 SIGNATURE = {

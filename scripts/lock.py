@@ -5,6 +5,7 @@
     images/locks/with-<x>.txt    what an image holds besides that is built with WITH=<x>: a cloud's client, a detector
     images/locks/kfp.txt         KFP's own package, installed without its dependencies: a task needs no more of it
     images/locks/engines.txt     Spark and Ray alone, to test the masking adapters with
+    images/locks/exports.txt     another model server's environment, to test exported models in
     images/locks/build.txt       what builds an image and does not stay in it
 
 No lock names a package index: the environment's own configuration says where packages come from.
@@ -42,6 +43,9 @@ def main() -> int:
         lock(name, "-", "-c", str(LOCKS / "local.txt"), text=requirements(extras, needed, (name, *SIGNERS)))
     for name, extra in ADDITIONS.items():
         lock(f"with-{name}", "-", "-c", str(LOCKS / "local.txt"), text=requirements(extras, needed, (extra,)))
+    # It verifies with the versions that signed; its own libraries are not the laptop's.
+    other = [requirements(extras, needed, ("exported",)), *project["dependency-groups"]["exports"]]
+    lock("exports", "-", "-c", str(LOCKS / "artifact-signing.txt"), text="\n".join(other))
     return 0
 
 

@@ -8,6 +8,7 @@ import typer
 from kfp_custody.components._cli import (
     attest,
     compile,
+    export,
     keygen,
     policy,
     schedule,
@@ -21,7 +22,7 @@ from kfp_custody.components._cli import (
 
 app = typer.Typer(
     name="kfp-custody",
-    help="Verify, show and sign the evidence of a chain of custody; compile its pipelines. "
+    help="Verify, show and sign the evidence of a chain of custody; compile its pipelines; export models. "
     "Exit status: 0 it holds, 1 refused, 2 usage.",
     no_args_is_help=True,
     add_completion=False,
@@ -34,6 +35,7 @@ app.command("sign")(sign.sign)
 app.command("attest")(attest.attest)
 app.command("keygen")(keygen.keygen)
 app.command("compile")(compile.compile_)
+app.command("export")(export.export)
 app.command("upload")(upload.upload)
 app.command("submit")(submit.submit)
 app.add_typer(schedule.app, name="schedule")

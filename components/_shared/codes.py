@@ -210,6 +210,7 @@ SIGSTORE_CONFIG = _code(552, "the Sigstore trust config for keyless signing cann
 COMPILE_NAME = _code(543, "there is no component or pipeline of this name to compile")
 COMPILE_FILE = _code(544, "the file to compile cannot be imported, or does not define exactly what was asked for")
 COMPILE_OUTPUT = _code(545, "a file that would be written exists already, or two would have the same name")
+EXPORT_EXISTS = _code(549, "the folder that a model would be exported to exists already")
 COMPILE_CHOICE = _code(546, "the default of a pipeline's parameter is none of the values that its stage accepts")
 IMAGE_PREFIX = _code(547, "the image prefix is no registry with a path")
 IMAGE_PINS = _code(548, "the pins are not image and digest, name an unknown image, or miss one")

@@ -571,7 +571,7 @@ def test_what_a_platform_did_to_a_run_is_refused(
 @pytest.mark.parametrize("moment", ["before it is read", "after it is read"])
 def test_a_model_that_changes_while_it_is_served_is_never_loaded(site: Site, chain: Chain, moment: str) -> None:
     """The server verifies the very bytes that it loads, so what happens to the files later does not matter."""
-    from kfp_custody.components.seldon_deployment.serving import repository
+    from kfp_custody.components.seldon_deployment.serving import verified
 
     signature = {"schema_version": 1, "format": "xgboost-ubj", "file": "model.ubj", "label": "y", "threshold": 0.5}
     signature |= {"features": [{"name": "x", "type": "number"}], "trusted_types": []}
@@ -583,9 +583,9 @@ def test_a_model_that_changes_while_it_is_served_is_never_loaded(site: Site, cha
         if moment == "before it is read":
             (model / "model.ubj").write_bytes(b"backdoor")
             with pytest.raises(EvidenceInvalid, match="not the one that was admitted"):
-                repository.verified_files(model.parent, pins)
+                verified.verified_files(model.parent, pins)
         else:
-            listing, files = repository.verified_files(model.parent, pins)
+            listing, files = verified.verified_files(model.parent, pins)
             (model / "model.ubj").write_bytes(b"backdoor")
             assert files["model.ubj"] == b"w"
             assert listing == pins["listing_sha256"]

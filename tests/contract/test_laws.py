@@ -29,6 +29,8 @@ HEAVY = (
     *("dvc", "evidently", "kubernetes", "matplotlib", "mlflow", "mlserver", "model_signing", "pandas"),
     *("presidio_analyzer", "presidio_anonymizer", "scipy", "sigstore", "sklearn", "skops", "spacy", "xgboost"),
 )
+# Installed beside the server that loads a plug-in, and nowhere else.
+SERVERS = ("mlserver", "bentoml", "triton_python_backend_utils")
 # The one module of ours that imports KFP while a task runs: the types in the contract's signature.
 ARTIFACT_TYPES = "kfp_custody.components._shared.artifacts"
 PASSED_ONLY = re.compile(r"inputs\.parameter_values\['[^']*enforce-policy[^']*-Output'\] == 'PASSED'")
@@ -153,7 +155,7 @@ def is_a_plugin(path: Path) -> bool:
     """A module that subclasses a server's classes at its top is loaded by that server alone, never by a stage."""
     return any(
         isinstance(node, ast.ImportFrom | ast.Import)
-        and (getattr(node, "module", None) or node.names[0].name).split(".")[0] == "mlserver"
+        and (getattr(node, "module", None) or node.names[0].name).split(".")[0] in SERVERS
         for node in tree(path).body
     )
 

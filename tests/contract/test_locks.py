@@ -29,7 +29,9 @@ def named(requirement: str) -> str:
 
 
 def test_there_is_a_lock_for_every_image_and_nothing_else() -> None:
-    assert [path.stem for path in LOCKS] == sorted(["build", "engines", "kfp", "local", "uv", *ROOMS, *ADDITIONS])
+    assert [path.stem for path in LOCKS] == sorted(
+        ["build", "engines", "exports", "kfp", "local", "uv", *ROOMS, *ADDITIONS]
+    )
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
@@ -60,3 +62,11 @@ def test_a_rooms_lock_holds_its_extra_and_every_signer_and_not_kfp(name: str) ->
     locked = versions(name)
     assert {named(line) for line in wanted} - set(locked) == set()
     assert not {package for package in locked if package.startswith("kfp")}
+
+
+def test_another_model_server_verifies_and_loads_in_the_versions_of_the_laptop() -> None:
+    names = [named(line) for line in PROJECT["project"]["optional-dependencies"]["exported"]]
+    locked, tested = versions("exports"), versions("local")
+    for name in (*names, "cryptography", "securesystemslib", "sigstore-models", "tuf"):
+        assert locked[name] == tested[name], name
+    assert not {"kfp", "mlserver"} & set(locked)

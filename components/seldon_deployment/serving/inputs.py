@@ -5,12 +5,15 @@ mistake is a 400 here, and its message never repeats a value.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kfp_custody.components._shared.scoring import LARGEST, Feature
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_ROWS = 10_000
 NUMBERS = frozenset(
@@ -61,6 +64,16 @@ def read_columns(tensors: Sequence[Tensor], features: Sequence[Feature]) -> dict
     if len({len(column) for column in columns.values()}) > 1:
         raise InputFault("the inputs have different numbers of rows")
     return columns
+
+
+def as_arrays(columns: Mapping[str, Column]) -> "dict[str, np.ndarray[Any, Any]]":
+    """Return columns as a model is asked with them: FP64, or Python texts."""
+    import numpy as np
+
+    return {
+        name: np.array(column, dtype=np.float64 if isinstance(column[0], float) else object)
+        for name, column in columns.items()
+    }
 
 
 def _column(tensor: Tensor, feature: Feature) -> Column:

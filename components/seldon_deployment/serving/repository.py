@@ -13,9 +13,6 @@ Callers of the unauthenticated repository API learn only that a model was refuse
 """
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +21,11 @@ from mlserver.logging import logger
 from mlserver.repository import ModelRepository
 from mlserver.settings import ModelParameters, ModelSettings
 
-from kfp_custody.components._shared.digests import read_tree, require_same, sha256_file
 from kfp_custody.components._shared.documents import DocumentFault, parse_json
-from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, PolicyRefused
-from kfp_custody.components._shared.keys import is_sha256
-from kfp_custody.components._shared.model_signature import read_model_signature
-from kfp_custody.components._shared.scoring import SIGNATURE, read_signature
-from kfp_custody.components._shared.settings import load_settings
-from kfp_custody.components._shared.trust import load_trust
+from kfp_custody.components._shared.errors import CustodyError
 from kfp_custody.components.seldon_deployment.serving.admitted import hand_over
 from kfp_custody.components.seldon_deployment.serving.names import RUNTIME, SETTINGS
+from kfp_custody.components.seldon_deployment.serving.verified import not_allowed, verified_files
 
 ALLOWED_RUNTIMES = frozenset({RUNTIME})
 REFUSED = "model refused: it was not verified (the reason is in the server's log)"
@@ -72,12 +64,12 @@ class VerifiedRepository(ModelRepository):
         folder, document = self._settings_of(name)
         parameters = _mapping(document.get("parameters"), "parameters")
         if document.get("implementation") not in ALLOWED_RUNTIMES:
-            raise _not_allowed(f"its implementation is not one of {sorted(ALLOWED_RUNTIMES)}")
+            raise not_allowed(f"its implementation is not one of {sorted(ALLOWED_RUNTIMES)}")
         if any(parameters.get(key) for key in _OWN_ENVIRONMENT):
-            raise _not_allowed("it brings its own Python environment")
+            raise not_allowed("it brings its own Python environment")
         source = (folder / str(parameters.get("uri") or ".")).resolve()
         if not source.is_relative_to(folder):
-            raise _not_allowed("its uri leads out of its folder")
+            raise not_allowed("its uri leads out of its folder")
         pins = _mapping(parameters.get("extra"), "parameters.extra")
         listing, files = verified_files(source, pins)
         logger.info("verified %r: sha256:%s", name, listing)
@@ -101,64 +93,11 @@ class VerifiedRepository(ModelRepository):
         if not found:
             raise ModelNotFound(name[:80])
         if len(found) > 1 or not found[0][0].is_relative_to(self._root):
-            raise _not_allowed("several settings have its name, or they lie outside the repository")
+            raise not_allowed("several settings have its name, or they lie outside the repository")
         return found[0]
-
-
-def verified_files(source: Path, pins: Mapping[str, Any]) -> tuple[str, dict[str, bytes]]:
-    """Read `model/` and `model.sig` from `source` into memory and verify what was read.
-
-    Args:
-        source: The folder that holds both.
-        pins: `listing_sha256` and `signature_sha256`, in hex.
-
-    Returns:
-        The digest of the model's listing, and its files by name.
-
-    Raises:
-        EvidenceInvalid: a byte, a name or the signature is not the pinned one; the signature is not genuine.
-        InputRefused: the tree cannot be listed, or the model's own signature file cannot be read.
-        PolicyRefused: no pins, or files that nothing reads.
-        OSError: a file cannot be read.
-    """
-    expected, signature_pin = pins.get("listing_sha256"), pins.get("signature_sha256")
-    if not is_sha256(expected) or not is_sha256(signature_pin):
-        raise _not_allowed("extra.listing_sha256 and extra.signature_sha256 are not both given")
-    listing, files = read_tree(source / "model")
-    with tempfile.TemporaryDirectory(prefix="custody-signature-") as private:
-        copy = Path(private, "model.sig")
-        shutil.copyfile(source / "model.sig", copy, follow_symlinks=False)
-        signature = sha256_file(copy)
-        if (listing.sha256, signature) != (expected, signature_pin):
-            raise EvidenceInvalid(
-                "The model in the repository is not the one that was admitted.",
-                evidence=f"model expected sha256:{expected}, found sha256:{listing.sha256}; "
-                f"signature expected sha256:{signature_pin}, found sha256:{signature}",
-                remedy="Deploy the admitted model again, and find out who changed the repository.",
-            )
-        _require_only_model_files(files)
-        signed = read_model_signature(copy, load_trust(load_settings().trust_file)).listing
-    assert signed is not None  # noqa: S101  (it always has one)
-    require_same(signed, listing, "model (model/)")
-    return listing.sha256, files
-
-
-def _require_only_model_files(files: Mapping[str, bytes]) -> None:
-    """Refuse a model with files that nothing reads: a settings file or Python module has no business in it."""
-    surplus = files.keys() - {SIGNATURE, read_signature(files).file}
-    if surplus:
-        raise _not_allowed(f"the model has files that are not served: {sorted(surplus)[:5]!a}")
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
-        raise _not_allowed(f"{where} is no object")
+        raise not_allowed(f"{where} is no object")
     return value or {}
-
-
-def _not_allowed(why: str) -> PolicyRefused:
-    return PolicyRefused(
-        "The model's settings are not accepted.",
-        evidence=why,
-        remedy="Let deploy_model write the settings, or write them as the README of seldon_deployment shows.",
-    )

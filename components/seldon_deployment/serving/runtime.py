@@ -6,10 +6,10 @@ probability is at least the threshold of `signature.json`.
 
 import asyncio
 import os
+import re
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from mlserver import MLModel
@@ -20,7 +20,7 @@ from mlserver.types import Datatype, InferenceRequest, InferenceResponse, Metada
 from kfp_custody.components._shared.errors import CustodyError, InputRefused
 from kfp_custody.components._shared.scoring import Scorer, load_scorer
 from kfp_custody.components.seldon_deployment.serving.admitted import take
-from kfp_custody.components.seldon_deployment.serving.inputs import Column, InputFault, Tensor, read_columns
+from kfp_custody.components.seldon_deployment.serving.inputs import InputFault, Tensor, as_arrays, read_columns
 from kfp_custody.components.seldon_deployment.serving.names import MODEL_HEADER
 from kfp_custody.components.seldon_deployment.serving.request_log import RequestLog
 from kfp_custody.components.seldon_deployment.serving.telemetry import Telemetry
@@ -81,7 +81,7 @@ class SignedModelRuntime(MLModel):
         try:
             self._require_meant(payload)
             columns = read_columns(tensors, self._scorer.features)
-            probability = self._scorer.score({name: _array(column) for name, column in columns.items()})
+            probability = self._scorer.score(as_arrays(columns))
         except (InputFault, InputRefused) as fault:
             seconds = perf_counter() - started
             telemetry.refused(seconds)
@@ -112,15 +112,13 @@ class SignedModelRuntime(MLModel):
     def _require_meant(self, payload: InferenceRequest) -> None:
         """Refuse a request whose header names another model than its path or message.
 
-        A door decides by the header who may ask, and cannot see into a gRPC message.
+        A door decides by the header who may ask, and cannot see into a gRPC message. Seldon Core v2 has names of its
+        own for versions and their copies: `<name>-<8 digits>_<number>`, asked for as `<name>.experiment`.
         """
         headers = getattr(payload.parameters, "headers", None) or {}
-        if headers.get(MODEL_HEADER, self.name) not in (self.name, f"{self.name}.experiment"):
+        meant = re.escape(str(headers.get(MODEL_HEADER, self.name)).removesuffix(".experiment"))
+        if not re.fullmatch(rf"{meant}(-[0-9a-f]{{8}})?(_\d+)?", self.name):
             raise InputFault(f"the header {MODEL_HEADER} names another model than the request")
 
     def _served_version(self) -> str:
         return str(self.version or self.settings.parameters.extra["listing_sha256"])
-
-
-def _array(column: Column) -> "np.ndarray[Any, Any]":
-    return np.array(column, dtype=np.float64 if isinstance(column[0], float) else object)

@@ -15,6 +15,8 @@ from kfp_custody.components._shared.keys import public_pem
 from kfp_custody.components._shared.kinds import KINDS
 from kfp_custody.components._shared.model_signature import sign_model_tree
 from kfp_custody.components._shared.signers.loading import public_key
+from kfp_custody.components._shared.trust import load_trust
+from kfp_custody.components.seldon_deployment.decision import Admitted, require_admitted
 
 POLICY = "ab" * 32
 FEATURES = [
@@ -116,3 +118,10 @@ def decide(
     )
     write_evidence(folder, statement, signer, listing)
     return folder
+
+
+def admit(folder: Path, model: Path, signer: Signer, run_id: str = "run-1", name: str = "fraud-detection") -> Admitted:
+    """Sign a model, decide about it, write `<folder>/trust.yaml`, and return the model as a deployer admits it."""
+    (folder / "trust.yaml").write_text(trust_text(signer))
+    signed, decision = sign(model, signer), decide(folder / "decision", model, signer, run_id, service=name)
+    return require_admitted(signed, decision, load_trust(folder / "trust.yaml"), run_id=run_id, name=name)
