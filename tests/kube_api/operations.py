@@ -194,11 +194,11 @@ class Operations:
         if old and version and version != old["metadata"]["resourceVersion"]:
             raise conflict(kind, name)
         new = _isolated(request.subresource, old, new)
-        lost = self._schemas.prune(kind, new)
+        lost = self._schemas.complete(kind, new)
         if lost and request.query.get("fieldValidation") == "Strict":
             fields = ", ".join(f'unknown field "{field}"' for field in lost)
-            about_kind = f"{kind.kind} in version {kind.version!r} cannot be handled as a {kind.kind}".replace("'", '"')
-            raise bad_request(f"{about_kind}: strict decoding error: {fields}")
+            whole = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
+            raise bad_request(f"{whole}: strict decoding error: {fields}")
         told = lost if request.query.get("fieldValidation") != "Ignore" else []
         warnings = tuple(f'unknown field "{field}"' for field in told)
         if manager.operation == "Update":

@@ -1,5 +1,6 @@
 """Objects against their CRD's schema: unknown fields, the schema itself, and its CEL rules."""
 
+import copy
 import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -55,10 +56,13 @@ class Schemas:
             where = f"{config['metadata'].get('namespace', '')}/{name}; {kind.api_version}, Kind={kind.kind}"
             raise Refused(500, "", f"failed to create typed patch object ({where}): {listed}")
 
-    def prune(self, kind: Kind, document: dict[str, Any]) -> list[str]:
-        """Remove the fields that the schema does not know, and return them."""
-        validator = self._of(kind)
-        return unknown(validator, document, prune=True) if validator else []
+    def complete(self, kind: Kind, document: dict[str, Any]) -> list[str]:
+        """Remove the fields that the schema does not know and return them; fill in the schema's defaults."""
+        if not (validator := self._of(kind)):
+            return []
+        lost = unknown(validator, document, prune=True)
+        _fill_in(validator.schema, document)
+        return lost
 
     def check(self, kind: Kind, name: str, new: dict[str, Any], old: dict[str, Any] | None) -> None:
         """Refuse an object that breaks the schema, else one that breaks a rule in it."""
@@ -79,6 +83,29 @@ def unknown(validator: Any, document: dict[str, Any], prune: bool) -> list[str]:
                 if prune:
                     del error.instance[key]
     return found
+
+
+def _fill_in(schema: dict[str, Any], value: Any) -> None:
+    if isinstance(value, dict):
+        for key, below in schema.get("properties", {}).items():
+            if key not in value and isinstance(below, dict) and "default" in below:
+                value[key] = copy.deepcopy(below["default"])
+    for key, item in _items(value):
+        if below := _below(schema, key):
+            _fill_in(below, item)
+
+
+def _items(value: Any) -> Iterable[tuple[str | int, Any]]:
+    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+
+
+def _below(schema: dict[str, Any], key: str | int) -> dict[str, Any] | None:
+    """Return the schema of a field, of a map's value or of an item."""
+    if isinstance(key, int):
+        found = schema.get("items")
+    else:
+        found = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+    return found if isinstance(found, dict) else None
 
 
 def _field(path: Iterable[str | int]) -> str:
@@ -121,13 +148,7 @@ def _broken(schema: dict[str, Any], value: Any, old: Any, path: list[str | int])
         if not holds:
             kind = json.dumps(_TYPES.get(type(value), "null"))
             yield _said(rule.get("reason", "FieldValueInvalid"), path, f"Invalid value: {kind}: {why}")
-    if isinstance(value, dict):
-        others = schema.get("additionalProperties")
-        for key, item in value.items():
-            below = schema.get("properties", {}).get(key, others)
-            if isinstance(below, dict):
-                before = old.get(key, _ABSENT) if isinstance(old, dict) else _ABSENT
-                yield from _broken(below, item, before, [*path, key])
-    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
-        for number, item in enumerate(value):  # lists are atomic: which item it was before, nobody knows
-            yield from _broken(schema["items"], item, _ABSENT, [*path, number])
+    for key, item in _items(value):
+        if below := _below(schema, key):  # lists are atomic: which item it was before, nobody knows
+            before = old.get(key, _ABSENT) if isinstance(old, dict) else _ABSENT
+            yield from _broken(below, item, before, [*path, key])

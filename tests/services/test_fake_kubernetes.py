@@ -343,7 +343,11 @@ def test_a_field_of_another_manager_is_not_taken_over_without_force(models: Mode
 
 def test_a_field_that_an_update_changed_belongs_to_the_updater(models: Models) -> None:
     models.apply(model(replicas=1, memory="1Gi"))
-    models.patch({"spec": {"replicas": 5, "memory": "2Gi"}}, fieldManager="by-hand")
+    edited = models.patch({"spec": {"replicas": 5, "memory": "2Gi"}}, fieldManager="by-hand")
+    assert owners(edited) == {
+        ("custody", "Apply"): {"f:spec": {"f:storageUri": {}}},
+        ("by-hand", "Update"): {"f:spec": {"f:memory": {}, "f:replicas": {}}},
+    }
     status = refused(409, lambda: models.apply(model(replicas=1, memory="1Gi")))
     assert (
         'Apply failed with 2 conflicts: conflicts with "by-hand" using mlops.seldon.io/v1alpha1 at '
@@ -426,6 +430,16 @@ def test_a_watch_starts_with_what_is_there_or_after_a_version(models: Models) ->
     since = first["metadata"]["resourceVersion"]
     assert events(models, resource_version=since) == [("MODIFIED", "a"), ("ADDED", "b"), ("DELETED", "b")]
     assert events(models, resource_version=since, field_selector="metadata.name=a") == [("MODIFIED", "a")]
+
+
+def test_every_change_has_a_version_of_its_own(models: Models) -> None:
+    models.create(model("a"))
+    models.create(model("b"))
+    models.delete("a")
+    since = models.custom.list_namespaced_custom_object(*PLACE)["metadata"]["resourceVersion"]
+    assert events(models, resource_version=since) == []
+    models.delete("b")
+    assert events(models, resource_version=since) == [("DELETED", "b")]
 
 
 def test_a_watch_tells_of_changes_as_they_happen(models: Models, api: FakeApi, tmp_path: Path) -> None:
@@ -541,6 +555,7 @@ def widgets(tmp_path: Path) -> Iterator[Models]:
         "additionalProperties": False,
         "properties": {
             "mode": {"enum": ["fast", "safe"]},
+            "colour": {"type": "string", "default": "red"},
             "size": {
                 "type": "integer",
                 "x-kubernetes-validations": [
@@ -578,6 +593,14 @@ def test_a_rule_of_the_schema_is_evaluated_where_it_stands(widgets: Models) -> N
     assert "failed rule: self < 100" in refused(422, lambda: widgets.create(widget(size=100)))["message"]
     assert 'supported values: "fast", "safe"' in refused(422, lambda: widgets.create(widget(mode="slow")))["message"]
     assert widgets.create(widget(mode="safe", size=2, parts=[{"name": "x", "namespace": "y"}]))
+
+
+def test_defaults_of_the_schema_are_filled_in_and_owned_by_no_applier(widgets: Models) -> None:
+    made = widgets.apply(widget(size=1))
+    assert made["spec"] == {"size": 1, "colour": "red"}
+    assert owners(made) == {("custody", "Apply"): {"f:spec": {"f:size": {}}}}
+    assert widgets.apply(widget(size=1)) == made
+    assert widgets.apply(widget(colour="blue"), "painter")["spec"]["colour"] == "blue"
 
 
 def test_a_rule_about_the_old_value_holds_for_updates_alone(widgets: Models) -> None:
@@ -859,7 +882,7 @@ def test_the_deployer_takes_over_no_field_of_others(api: FakeApi) -> None:
     Models(api, kind=EXPERIMENT).apply(body, "by-hand")
     with pytest.raises(Misconfigured, match="by force"):
         deploy(api, ADMIN_TOKEN)
-    assert api.store.list(EXPERIMENT)[0]["spec"] == other
+    assert api.store.list(EXPERIMENT)[0]["spec"]["candidates"] == other["candidates"]
 
 
 # --- kubectl ----------------------------------------------------------------------------------------------------------
