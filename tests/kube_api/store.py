@@ -3,7 +3,7 @@
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +88,7 @@ class Store:
                 raise not_found(kind, name)
             return self.put(kind, namespace, name, found | {"status": status})
 
-    def after(self, version: int, seconds: float) -> "list[Change]":
+    def after(self, version: int, seconds: float) -> Sequence[Change]:
         """Wait for changes after a version and return them."""
         with self._news:
             if version < self._oldest:
