@@ -13,10 +13,14 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_DLP_PARENT | where Google DLP examines texts: projects/P/locations/L | none |
 | CUSTODY_OPA_TOKEN_FILE | file with the bearer token for the policy server that a policy names | none: no token |
 | CUSTODY_NAMESPACE | Kubernetes namespace that models are deployed to | default |
-| CUSTODY_DEPLOY_TARGET | where `deploy_model` deploys when its target is `platform`: local or seldon-v2 | none |
+| CUSTODY_DEPLOY_TARGET | where `deploy_model` deploys when its target is `platform` | none |
 | CUSTODY_SERVING_DIR | state of the local model server | ~/.local/state/kfp-custody/serving |
 | CUSTODY_REQUEST_LOG | file that the model server logs requests to, without their inputs | none: no such log |
 | CUSTODY_SERVING_PORT | its HTTP port | 18080 |
+| CUSTODY_PROMETHEUS | Prometheus that counts what the versions of a model answer in a cluster | none |
+| CUSTODY_PROMETHEUS_TOKEN_FILE | file with a bearer token for it | none: no token |
+| CUSTODY_SERVING_IMAGE | image of the model server in a cluster, by digest | this version's, by tag |
+| CUSTODY_KSERVE_MODE | deployment mode of KServe: Standard or Knative | Standard |
 | CUSTODY_DOOR | door file of canaries on this machine: who may call what | made there: this user's own client |
 | CUSTODY_DOOR_TLS | folder with the door's ca.pem, server.pem and server.key | made there |
 | CUSTODY_DOOR_PORT | the door's HTTPS port | 18443 |
@@ -87,6 +91,10 @@ class Settings:
     door_file: Path | None = None
     door_tls: Path | None = None
     door_port: int = 18443
+    prometheus: str | None = None
+    prometheus_token_file: Path | None = None
+    serving_image: str | None = None
+    kserve_mode: str = "Standard"
 
     @property
     def sources_file(self) -> Path:
@@ -139,6 +147,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         door_file=_path(environ, "CUSTODY_DOOR"),
         door_tls=_path(environ, "CUSTODY_DOOR_TLS"),
         door_port=_port(environ, "CUSTODY_DOOR_PORT", "18443"),
+        prometheus=_prometheus(environ.get("CUSTODY_PROMETHEUS")),
+        prometheus_token_file=_path(environ, "CUSTODY_PROMETHEUS_TOKEN_FILE"),
+        serving_image=environ.get("CUSTODY_SERVING_IMAGE") or None,
+        kserve_mode=environ.get("CUSTODY_KSERVE_MODE") or "Standard",
     )
 
 
@@ -285,6 +297,16 @@ def _kfp_address(address: str, name: str) -> str:
             code=codes.KFP_HOST,
         )
     return address.rstrip("/")
+
+
+def _prometheus(address: str | None) -> str | None:
+    if address and not _is_address(address):
+        raise Misconfigured(
+            "The address of Prometheus is no address of a server.",
+            evidence="CUSTODY_PROMETHEUS is not of the form https://host:port/path",
+            remedy="Set it to the server's address alone, without a user, a password or a query.",
+        )
+    return address or None
 
 
 def _port(environ: Mapping[str, str], name: str, default: str) -> int:

@@ -31,10 +31,10 @@ def deploy_model(
         decision: The gate's decision about it, of this run and at most 24 hours old.
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service, a DNS label; the decision must speak of models:/<name>.
-        target: local (a model server on this machine), seldon-v2 (Seldon Core v2 through the Kubernetes API), or
-            platform (whichever of the two CUSTODY_DEPLOY_TARGET says).
+        target: local (a model server on this machine), seldon-v2, seldon-v1 or kserve (through the Kubernetes API), or
+            platform (whichever of them CUSTODY_DEPLOY_TARGET says).
         timeout_seconds: How long to wait until the model is ready, in seconds (1 to 3600).
-        model_uri: For seldon-v2: where the signed model lies in an object store; without credentials.
+        model_uri: In a cluster: where the signed model lies in an object store; without credentials.
         rollout: direct (the service switches over at once), or canary (the model is placed beside the stable version,
             without traffic, for analyse_canary and finish_rollout).
 
@@ -100,7 +100,7 @@ def analyse_canary(
         deployment: Evidence of deploy_model; verified, and what orders the two stages.
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service.
-        target: Where it was placed, as for deploy_model: local, seldon-v2, or platform.
+        target: Where it was placed, as for deploy_model: local, seldon-v2, seldon-v1, kserve or platform.
         steps: Percents of the traffic, in ascending order, separated by commas; the last is 100.
         samples: Requests that the model must answer in each step (10 to 1000000).
         interval_seconds: Seconds between two looks.
@@ -159,7 +159,7 @@ def finish_rollout(
         analysis: Evidence of analyse_canary, of this run.
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service.
-        target: Where it was placed, as for deploy_model: local, seldon-v2, or platform.
+        target: Where it was placed, as for deploy_model: local, seldon-v2, seldon-v1, kserve or platform.
         timeout_seconds: How long the change may take.
 
     Returns:
@@ -221,7 +221,7 @@ def close_rollout(
     Args:
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service.
-        target: Where it was placed, as for deploy_model: local, seldon-v2, or platform.
+        target: Where it was placed, as for deploy_model: local, seldon-v2, seldon-v1, kserve or platform.
         timeout_seconds: How long the change may take.
 
     Returns:

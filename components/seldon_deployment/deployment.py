@@ -13,7 +13,7 @@ from kfp_custody.components._shared.report import Section, page, paragraph, tabl
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
-from kfp_custody.components.seldon_deployment import local_server, seldon_v2
+from kfp_custody.components.seldon_deployment import local_server
 from kfp_custody.components.seldon_deployment.decision import Admitted, require_admitted
 from kfp_custody.components.seldon_deployment.parameters import (
     ROLLOUTS,
@@ -83,9 +83,9 @@ def deploy(
         settings: trust, signer, serving directory and port, namespace.
         run_id: the run that the decision must belong to.
         name: name of the service, a DNS label of at most 54 characters.
-        target: `local`, `seldon-v2`, or `platform` for the one that the settings name.
+        target: one of `parameters.TARGETS`; `platform` for the one that the settings name.
         timeout_seconds: how long to wait for the model to be ready, 1 to 3600.
-        model_uri: for `seldon-v2`: address of the signed model in an object store.
+        model_uri: in a cluster: address of the signed model in an object store.
         rollout: `direct` switches the service over; `canary` places the model beside the stable version, without
             traffic, for analyse_canary and finish_rollout.
 
@@ -105,12 +105,11 @@ def deploy(
         require(not model_uri, "model_uri", "(given)", wanted)
     trust, signer = load_trust(settings.trust_file), load_signer(settings.signer_uri(ROOM))
     admitted = require_admitted(signed_model, decision, trust, run_id=run_id, name=name)
-    if rollout == "canary":
-        done = _canary(admitted, name, target, model_uri, settings, timeout_seconds, run_id)
-    elif target == "local":
+    if target == "local" and rollout == "direct":
         done = _local(admitted, name, settings, timeout_seconds)
     else:
-        done = _seldon_v2(admitted, name, model_uri, settings, timeout_seconds)
+        stay = rollout == "canary"
+        done = _by_rollout(admitted, name, target, model_uri, settings, timeout_seconds, run_id, stay=stay)
     report = _report(done, admitted).encode()
     unsent = [] if done.response is not None else ["smoke-inference"]
     statement = test_result(
@@ -134,14 +133,18 @@ def deploy(
     return done
 
 
-def _canary(
-    admitted: Admitted, name: str, target: str, model_uri: str, settings: Settings, timeout_seconds: int, run_id: str
-) -> Deployment:
+def _by_rollout(
+    admitted: Admitted, name: str, target: str, model_uri: str, settings: Settings, timeout_seconds: int, run_id: str,
+    *, stay: bool,
+) -> Deployment:  # fmt: skip
+    """Place a model beside the stable version, and let it stay there or take the service over at once."""
     service = open_target(target, name, settings, timeout_seconds, model_uri)
     placed = service.place(admitted, run_id)
+    if not stay:
+        service.promote()
     checks = ("decision", "model-signature", "readiness", *(("smoke-inference",) if placed.response else ()))
     return Deployment(
-        service.url, target, placed.model, admitted.version, admitted.digest, checks, placed.response, placed=True
+        service.url, target, placed.model, admitted.version, admitted.digest, checks, placed.response, placed=stay
     )
 
 
@@ -149,12 +152,6 @@ def _local(admitted: Admitted, name: str, settings: Settings, timeout_seconds: i
     served = local_server.serve(admitted, name, settings, timeout_seconds)
     checks = ("decision", "model-signature", "readiness", "smoke-inference")
     return Deployment(served.url, "local", name, admitted.version, admitted.digest, checks, served.response)
-
-
-def _seldon_v2(admitted: Admitted, name: str, model_uri: str, settings: Settings, timeout_seconds: int) -> Deployment:
-    applied = seldon_v2.apply(admitted, name, model_uri, settings.namespace, timeout_seconds)
-    checks = ("decision", "model-signature", "readiness")
-    return Deployment(applied.url, "seldon-v2", applied.model, admitted.version, admitted.digest, checks, None)
 
 
 def _endpoint(done: Deployment) -> bytes:

@@ -6,7 +6,8 @@ from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.settings import Settings
 
 PLATFORM = "platform"
-TARGETS = ("local", "seldon-v2", PLATFORM)
+CLUSTERS = ("seldon-v2", "seldon-v1", "kserve")
+TARGETS = ("local", *CLUSTERS, PLATFORM)
 ROLLOUTS = ("direct", "canary")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,52}[a-z0-9])?")  # a DNS label that leaves room for -<8 digits>
 _MAX_TIMEOUT = 3600

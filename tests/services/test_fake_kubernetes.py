@@ -19,11 +19,8 @@ from kubernetes import watch
 from kubernetes.client import ApiException, CoreV1Api, CustomObjectsApi
 from kubernetes.dynamic import DynamicClient
 
-from kfp_custody.components._shared.errors import Misconfigured, ServiceUnreachable
-from kfp_custody.components.seldon_deployment import seldon_v2
-from kube_api import ADMIN_TOKEN, EXPERIMENT, MODEL, Change, FakeApi, Fault, Kind, fake_api
+from kube_api import ADMIN_TOKEN, EXPERIMENT, MODEL, FakeApi, Fault, Kind, fake_api
 from kube_api.selectors import labels_match
-from unit.seldon_deployment.test_seldon_v2 import ADMITTED
 
 pytestmark = pytest.mark.services
 ROOT = Path(__file__).resolve().parents[2]
@@ -831,58 +828,6 @@ def test_requests_are_recorded(guarded: FakeApi) -> None:
     assert {each.user for each in guarded.requests} == {DEPLOYER}
     assert guarded.requests[0].body["spec"] == model()["spec"]
     assert guarded.requests[0].query == {"fieldManager": "custody"}
-
-
-def make_ready(api: FakeApi) -> None:
-    """A controller that finds every new Model ready."""
-
-    def react(change: Change) -> None:
-        if change.kind == MODEL and change.type == "ADDED":
-            metadata = change.object["metadata"]
-            api.store.set_status(MODEL, metadata["namespace"], metadata["name"], READY)
-
-    api.on_change(react)
-
-
-def deploy(api: FakeApi, token: str, timeout: float = 5.0) -> seldon_v2.Applied:
-    client = api.api_client(token, retries=1)
-    return seldon_v2.apply(ADMITTED, "fraud", "s3://models/1", "serving", timeout, client)
-
-
-def deployer_roles() -> list[Object]:
-    """The deployer's Role and its binding as shipped, in the namespace `serving`."""
-    role, binding = yaml.safe_load_all((ROOT / "manifests/base/serving/deployer.yaml").read_text())
-    subjects = [{"kind": "ServiceAccount", "name": "deployer", "namespace": "serving"}]
-    placed = [each | {"metadata": each["metadata"] | {"namespace": "serving"}} for each in (role, binding)]
-    return [placed[0], placed[1] | {"subjects": subjects}]
-
-
-def test_the_deployer_works_with_its_role_and_a_controller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seldon_v2, "_POLL_SECONDS", 0.02)
-    with fake_api(schemas=[SCHEMAS], roles=deployer_roles(), tokens=TOKENS) as api:
-        with pytest.raises(ServiceUnreachable, match="not Ready in time"):
-            deploy(api, "deployer-token", timeout=0.1)
-        assert api.store.list(MODEL) == [], "what it made and what was never ready is gone"
-        make_ready(api)
-        applied = deploy(api, "deployer-token")
-        assert deploy(api, "deployer-token") == applied
-        (experiment,) = api.store.list(EXPERIMENT, "serving")
-        assert experiment["spec"]["candidates"] == [{"name": applied.model, "weight": 100}]
-        assert experiment["metadata"]["generation"] == 1
-        with pytest.raises(Misconfigured, match="does not allow"):
-            deploy(api, "reader-token")
-        with pytest.raises(Misconfigured, match="does not know who"):
-            deploy(api, "forged")
-
-
-def test_the_deployer_takes_over_no_field_of_others(api: FakeApi) -> None:
-    make_ready(api)
-    other = {"candidates": [{"name": "old", "weight": 100}]}
-    body = {"apiVersion": EXPERIMENT.api_version, "kind": "Experiment", "metadata": {"name": "fraud"}, "spec": other}
-    Models(api, kind=EXPERIMENT).apply(body, "by-hand")
-    with pytest.raises(Misconfigured, match="by force"):
-        deploy(api, ADMIN_TOKEN)
-    assert api.store.list(EXPERIMENT)[0]["spec"]["candidates"] == other["candidates"]
 
 
 # --- kubectl ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from kfp_custody.components._shared.documents import DocumentFault, parse_json
 from kfp_custody.components._shared.errors import CustodyError
 from kfp_custody.components.seldon_deployment.serving.admitted import hand_over
 from kfp_custody.components.seldon_deployment.serving.names import RUNTIME, SETTINGS
+from kfp_custody.components.seldon_deployment.serving.pinned import pinned_model
 from kfp_custody.components.seldon_deployment.serving.verified import not_allowed, verified_files
 
 ALLOWED_RUNTIMES = frozenset({RUNTIME})
@@ -41,6 +42,7 @@ class VerifiedRepository(ModelRepository):
         """Serve the folder `root`."""
         self._root = Path(root).resolve()
         self._verified: dict[str, ModelSettings] = {}
+        self._pinned = pinned_model()
 
     async def list(self) -> Models:
         """Return what this process verified. Nothing is loaded by being there: models are loaded by name."""
@@ -81,6 +83,11 @@ class VerifiedRepository(ModelRepository):
         )
 
     def _settings_of(self, name: str) -> tuple[Path, dict[str, Any]]:
+        if self._pinned is not None:
+            own, pins = self._pinned
+            if name != own:
+                raise ModelNotFound(name[:80])
+            return self._root, {"implementation": RUNTIME, "parameters": {"uri": ".", "extra": pins}}
         found = []
         for path in sorted(path for pattern in _DEPTHS for path in self._root.glob(pattern)):
             try:

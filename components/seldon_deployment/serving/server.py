@@ -2,7 +2,7 @@
 
 `mlserver start` puts its folder and the working directory on `sys.path` and reads a `settings.json` from the folder; a
 file dropped there would run or reconfigure the server. Here the configuration is the environment (`MLSERVER_*`) alone,
-and models come only through the repository API, which verifies.
+and models come only through the repository API, which verifies; or it is the one that the environment pins.
 
 MLServer's own metrics take whatever name or path a client asks for as a label, so that strangers could fill the memory
 of the server and of Prometheus. They are switched off; `telemetry.py` says what is exported on the metrics port.
@@ -16,10 +16,12 @@ from typing import Any
 
 async def _serve() -> None:
     from mlserver import MLServer
+    from mlserver.errors import MLServerError
     from mlserver.settings import Settings
     from prometheus_client import start_http_server
 
     from kfp_custody.components.seldon_deployment.serving import telemetry
+    from kfp_custody.components.seldon_deployment.serving.pinned import pinned_model
     from kfp_custody.components.seldon_deployment.serving.repository import VerifiedRepository
     from kfp_custody.components.seldon_deployment.serving.runtime import request_log
 
@@ -43,8 +45,14 @@ async def _serve() -> None:
             self._data_plane.infer = of_known
             super()._create_servers()
 
+    models = []
+    if pinned := pinned_model():
+        try:
+            models = await VerifiedRepository(settings.model_repository_root).find(pinned[0])
+        except MLServerError as error:
+            sys.exit(f"refused to start: {error}")
     start_http_server(settings.metrics_port, settings.host, telemetry.REGISTRY)
-    await KnownModels(settings).start([])
+    await KnownModels(settings).start(models)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from kfp_custody.components._shared.errors import CustodyError, Misconfigured
+from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.images import VERSION
 from kfp_custody.components._shared.keys import public_pem
 from kfp_custody.components._shared.kinds import KINDS
@@ -25,10 +25,7 @@ from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components._shared.signers.keyless import AUDIENCE
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components.data_versioning.sources import load_sources
-from kfp_custody.components.seldon_deployment import seldon_v2
 from unit.manifests.rendered import MANIFESTS, OVERLAYS, ROOT, Object, objects_in_files, of_kind, one, render
-from unit.seldon_deployment.fake_kubernetes import FakeCluster, fake_cluster
-from unit.seldon_deployment.test_seldon_v2 import ADMITTED
 
 DECIDES = {"enforce-policy", "deploy-model", "analyse-canary", "finish-rollout"}
 kustomize = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to render the overlays")
@@ -423,37 +420,6 @@ def test_only_promotion_may_deploy_to_production_and_training_stays_at_home() ->
     assert not [value for value in settings.values() if "custody-pipeline" in value]
     training = one("promotion-namespace", "ConfigMap", "custody-settings", "custody-training")["data"]
     assert not [value for value in training.values() if "custody-promotion" in value or "production" in value]
-
-
-VERBS = {"GET": {"get"}, "PATCH": {"patch", "create"}, "DELETE": {"delete"}}  # applying what is absent creates it
-
-
-def test_the_deployer_may_exactly_what_the_stage_asks_of_the_api(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    role, _ = yaml.safe_load_all((MANIFESTS / "base/serving/deployer.yaml").read_text())
-    allowed = {
-        (resource, verb)
-        for rule in role["rules"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        if rule["apiGroups"] == [seldon_v2.GROUP]
-    }
-    monkeypatch.setattr(seldon_v2, "_POLL_SECONDS", 0.02)
-    with fake_cluster() as cluster:
-        deploy(cluster, 5.0)
-        cluster.objects.clear()
-        cluster.polls_until_ready = 10_000
-        with pytest.raises(CustodyError):
-            deploy(cluster, 0.1)
-        asked = {(plural, verb) for method, plural, _ in cluster.calls for verb in VERBS[method]}
-    assert asked == allowed
-
-
-def deploy(cluster: FakeCluster, timeout: float) -> None:
-    configuration = client.Configuration(host=cluster.url)
-    api = client.ApiClient(configuration)
-    seldon_v2.apply(ADMITTED, "fraud-detection", "s3://models/1", "custody-production", timeout, api)
 
 
 @kustomize

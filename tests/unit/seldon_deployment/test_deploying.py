@@ -34,7 +34,7 @@ SIGNATURE = Signature(
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
-        ("target", "kserve"),
+        ("target", "sagemaker"),
         ("target", ""),
         ("name", "Fraud"),
         ("name", "fraud_detection"),
@@ -58,7 +58,7 @@ def test_a_wrong_parameter_is_refused_before_anything(
     assert not settings.serving_dir.exists()
 
 
-@pytest.mark.parametrize("configured", [None, "platform", "kserve"])
+@pytest.mark.parametrize("configured", [None, "platform", "sagemaker"])
 def test_a_platform_that_does_not_say_where_to_deploy_is_refused(
     tmp_path: Path, settings: Settings, configured: str | None
 ) -> None:
