@@ -8,9 +8,11 @@ import typer
 from kfp_custody.components._cli import (
     attest,
     compile,
+    door,
     export,
     keygen,
     policy,
+    rollout,
     schedule,
     show,
     sign,
@@ -22,7 +24,7 @@ from kfp_custody.components._cli import (
 
 app = typer.Typer(
     name="kfp-custody",
-    help="Verify, show and sign the evidence of a chain of custody; compile its pipelines; export models. "
+    help="Verify, show and sign the evidence of a chain of custody; compile its pipelines; serve models. "
     "Exit status: 0 it holds, 1 refused, 2 usage.",
     no_args_is_help=True,
     add_completion=False,
@@ -36,6 +38,8 @@ app.command("attest")(attest.attest)
 app.command("keygen")(keygen.keygen)
 app.command("compile")(compile.compile_)
 app.command("export")(export.export)
+app.command("door")(door.door)
+app.add_typer(rollout.app, name="rollout")
 app.command("upload")(upload.upload)
 app.command("submit")(submit.submit)
 app.add_typer(schedule.app, name="schedule")

@@ -36,7 +36,7 @@ from unit.seldon_deployment.signed_models import decide, sign, trust_text, write
 
 pytestmark = pytest.mark.services
 NAME = "fraud-detection"
-LIMITS = Limits(steps=(10, 50, 100), samples=30, interval_seconds=1.0, step_seconds=60.0)
+LIMITS = Limits(steps=(10, 50, 100), samples=30, interval_seconds=0.5, step_seconds=60.0)
 
 
 @dataclass
@@ -456,7 +456,7 @@ from kfp_custody.components.seldon_deployment.rollout.analysis import Limits
 stages.analyse(
     stages.Inputs(Path({model!r}), Path("decision"), Path("deployment")),
     stages.Outputs(Path("lost"), Path("lost.html")),
-    load_settings(), Limits(steps=(10, 50, 100), samples=30, interval_seconds=1.0, step_seconds=60.0),
+    load_settings(), Limits(steps=(10, 50, 100), samples=30, interval_seconds=0.5, step_seconds=60.0),
     run_id={run!r}, name="fraud-detection", target="local", timeout_seconds=60,
 )
 """
