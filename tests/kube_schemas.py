@@ -12,6 +12,8 @@ import jsonschema
 import kubernetes_validate
 
 VERSIONS = tuple(f"1.{minor}" for minor in range(29, 37))
+# Kinds that are stable from a later version on: before it a cluster does not have them.
+SINCE = {"ValidatingAdmissionPolicy": "1.30", "ValidatingAdmissionPolicyBinding": "1.30"}
 SCHEMAS = Path(__file__).parent / "schemas"
 # Too large to be kept here; used where the folder is, and named by `unverified` where it is not.
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "schemas"
@@ -40,7 +42,7 @@ def faults(document: dict[str, Any]) -> list[str]:
         validator = custom(document["apiVersion"], document["kind"])
         return [] if validator is None else [error.message for error in validator.iter_errors(document)]
     found = []
-    for version in VERSIONS:
+    for version in VERSIONS[VERSIONS.index(SINCE.get(document["kind"], VERSIONS[0])) :]:
         try:
             kubernetes_validate.validate(document, version, strict=True)
         except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:

@@ -297,18 +297,17 @@ def test_a_canary_without_traffic_is_rolled_back_and_fails_the_run(
     before = service.state()
     elsewhere = {"CUSTODY_SERVING_DIR": str(tmp_path / "serving"), "CUSTODY_DOOR_PORT": str(child.free_ports(1)[0])}
     wanted = {"deploy_rollout": "canary", "canary_step_seconds": 10}
-    run = promote(release, "silent", parts, admitted.id, wanted, **elsewhere)
+    silent = LocalTarget("fraud-detection", load_settings(release.environment | elsewhere), 60)
+    try:
+        run = promote(release, "silent", parts, admitted.id, wanted, **elsewhere)
+        assert silent.state().versions == ()
+    finally:
+        silent.stop()
     assert not run.succeeded
     trust = load_trust(release.root / "trust.yaml")
     for task, kind, result in (("analyse-canary", CANARY, "WARNED"), ("finish-rollout", ROLLOUT, "FAILED")):
         assert read_evidence(run.tasks[task] / "evidence", kind, trust, run_id=admitted.id).result == result
     assert "close-rollout" in run.tasks
-    settings = load_settings(release.environment | elsewhere)
-    silent = LocalTarget("fraud-detection", settings, 60)
-    try:
-        assert silent.state().versions == ()
-    finally:
-        silent.stop()
     assert service.state() == before
 
 

@@ -239,6 +239,10 @@ def server(service: str, image: str, version: Version) -> dict[str, Any]:
             {"name": "MLSERVER_HTTP_PORT", "value": "9000"},
             {"name": "MLSERVER_GRPC_PORT", "value": "9500"},
         ],
+        "volumeMounts": [
+            {"name": "custody-trust", "mountPath": "/etc/custody/trust", "readOnly": True},
+            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108  (an emptyDir)
+        ],
         "readinessProbe": {"httpGet": {"path": f"/v2/models/{service}/ready", "port": 9000}, "periodSeconds": 5},
         "resources": {
             "requests": {"cpu": "250m", "memory": "512Mi"},

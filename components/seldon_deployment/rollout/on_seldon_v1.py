@@ -49,7 +49,14 @@ class SeldonV1(OneObject):
             "modelUri": self._require_uri(),
         }
         container = {**server(self._service, self._image, version), "name": "model"}
-        pod = {"automountServiceAccountToken": False, "containers": [container]}
+        pod = {
+            "automountServiceAccountToken": False,
+            "containers": [container],
+            "volumes": [
+                {"name": "custody-trust", "configMap": {"name": "custody-trust"}},
+                {"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}},
+            ],
+        }
         return {"name": version.name, "replicas": 1, "graph": graph, "componentSpecs": [{"spec": pod}]}
 
     def _await(self, now: Rollout, deadline: float) -> None:
