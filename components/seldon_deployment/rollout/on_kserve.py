@@ -79,7 +79,7 @@ class KServe(OneObject):
             "image": self._image,
             "env": [{"name": "CUSTODY_MODEL", "value": self._service}, *pins(version)],
         }
-        named = {"name": version.name} if self._mode == "Standard" else {}
+        named = {"name": f"v{version.name}"} if self._mode == "Standard" else {}  # a name starts with a letter
         return {
             **named,
             "labels": {"custody.kubeflow.org/version": version.name},
