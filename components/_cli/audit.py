@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kfp_custody.components._cli.chain import check_copies, check_links
 from kfp_custody.components._cli.collecting import Collected
-from kfp_custody.components._cli.decided import check_decision, check_deployment, check_policy
-from kfp_custody.components._cli.discovery import LINKS, Piece, find
+from kfp_custody.components._cli.decided import check_decision, check_deployment, check_policy, check_rollout
+from kfp_custody.components._cli.discovery import AFTER, LINKS, Piece, find
 from kfp_custody.components._cli.sharded import check_shards
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, PolicyRefused
@@ -19,7 +19,7 @@ from kfp_custody.components._shared.verification import Verified, read_evidence
 from kfp_custody.components.policy_gate.checks import Check
 from kfp_custody.components.policy_gate.policy import load_policy
 
-_AFTER = ("decision", "deployment")
+_AFTER = ("decision", *AFTER)
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def audit(question: Question) -> Audit:
             done.refuse("evidence:decision", codes.NO_EVIDENCE, "the gate's decision is not here")
         if "deployment" in shown:
             check_deployment(done, shown)
+        check_rollout(done, shown)
         if policy is not None:
             check_policy(done, policy, trust, moment)
         _tell_absent(done, sorted(absent | not_shown), question.require_bytes)

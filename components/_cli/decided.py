@@ -1,10 +1,12 @@
 """Checking what comes after the evidence: the gate's decision, the policy, the deployment."""
 
+import functools
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from kfp_custody.components._cli.collecting import Collected
+from kfp_custody.components._cli.discovery import AFTER, LINKS
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.documents import DocumentFault, require_keys
 from kfp_custody.components._shared.errors import EvidenceInvalid, PolicyRefused
@@ -96,7 +98,7 @@ def check_policy(done: Collected, policy: Policy, trust: Trust, moment: datetime
             "signer": decision.signer,
             "model_name": str(decision.predicate["resourceUri"]).removeprefix("models:/"),
         }
-    inputs = {name: piece for name, piece in done.verified.items() if name not in ("decision", "deployment")}
+    inputs = {name: piece for name, piece in done.verified.items() if name not in ("decision", *AFTER)}
     done.checks += requirements(policy, inputs, at)
     done.checks += evaluate(policy, facts(inputs, at, gate))
     if policy.opa is not None:
@@ -130,6 +132,32 @@ def check_deployment(done: Collected, shown: Mapping[str, str]) -> None:
     done.attempt("link:deployment.signature->model", lambda: bundle("signature", "model"))
     done.attempt("link:deployment.policy->decision", policy)
     done.attempt("link:deployment.model->training", model)
+
+
+def check_rollout(done: Collected, shown: Mapping[str, str]) -> None:
+    """Check that what was analysed and rolled out is this model, under this decision, and on that analysis.
+
+    Args:
+        done: Where to; its `verified` holds what is genuine.
+        shown: Name in the chain -> SHA-256 of the bundle that is there.
+    """
+
+    def bundle(name: str, resource: str) -> str:
+        named = done.need(name).dependency(resource)
+        require_digest(named, shown.get(resource, "(none shown)"), f"the evidence {resource}", LINKS[name].name)
+        return f"bundle sha256:{named}"
+
+    def model(name: str) -> str:
+        tried, trained = done.need(name).subject_sha256, done.need("training").subject_sha256
+        require_digest(trained, tried, f"the model of {name}", "train-model")
+        return f"sha256:{tried}"
+
+    for name, resources in (("analysis", ("decision",)), ("rollout", ("decision", "analysis"))):
+        if name in shown:
+            for resource in resources:
+                look = functools.partial(bundle, name, resource)
+                done.attempt(f"link:{name}.{resource}->{resource}", look)
+            done.attempt(f"link:{name}.model->training", functools.partial(model, name))
 
 
 def _policy(decision: Verified, trust: Trust, policy: Policy | None) -> str:

@@ -15,12 +15,14 @@ from kfp_custody.components._shared.documents import DocumentFault, parse_json, 
 from kfp_custody.components._shared.evidence import descriptors
 from kfp_custody.components._shared.kinds import (
     ATTESTATION,
+    CANARY,
     DECISION,
     DRIFT,
     FETCHING,
     KINDS,
     MASKING,
     MODEL_SIGNATURE,
+    ROLLOUT,
     SHARD_ATTESTATION,
     SHARD_MASKING,
     Kind,
@@ -41,7 +43,11 @@ LINKS: Mapping[str, Kind] = {
     "drift": DRIFT,
     "decision": DECISION,
     "deployment": KINDS["deploy-model"],
+    "analysis": CANARY,
+    "rollout": ROLLOUT,
 }
+# What comes after the decision; a chain need not have all of it.
+AFTER = ("deployment", "analysis", "rollout")
 
 _PRESENT = {"current-masking": ("drift", "current_masking")}
 _SOURCES = {"source": "masking", "current-source": "current-masking"}

@@ -19,7 +19,7 @@ from securesystemslib.signer import Signer
 from kfp_custody.components._shared.scoring import load_scorer
 from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components._shared.signers.loading import load_signer
-from kfp_custody.components.seldon_deployment import process
+from kfp_custody.components.seldon_deployment import child
 from kfp_custody.components.seldon_deployment.exports.bento import export_bento
 from unit.seldon_deployment.signed_models import admit, sign, trust_text, write_model, write_skops_model
 
@@ -120,7 +120,7 @@ def server(shop: Shop) -> Iterator[Server]:
 
 
 def serving(shop: Shop) -> Iterator[Server]:
-    (port,) = process.free_ports(1)
+    (port,) = child.free_ports(1)
     log = shop.root / "server.log"
     command, environment = shop.command("serve", f"{NAME}:v1", "--host", "127.0.0.1", "--port", str(port))
     with log.open("wb") as out:
@@ -236,7 +236,7 @@ def test_a_server_does_not_start_with_a_tampered_model(
 ) -> None:
     copy = shop.copy(tmp_path / "shop")
     tamper(copy)
-    (port,) = process.free_ports(1)
+    (port,) = child.free_ports(1)
     command, environment = copy.command("serve", f"{NAME}:v1", "--host", "127.0.0.1", "--port", str(port))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0

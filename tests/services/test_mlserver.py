@@ -32,8 +32,9 @@ from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
 from kfp_custody.components.seldon_deployment import child, process
+from kfp_custody.components.seldon_deployment.decision import require_admitted
 from kfp_custody.components.seldon_deployment.deployment import Deployment, Outputs, deploy
-from kfp_custody.components.seldon_deployment.local_server import stop
+from kfp_custody.components.seldon_deployment.local_server import serve, stop
 from kfp_custody.components.seldon_deployment.serving.names import RUNTIME
 from kfp_custody.components.seldon_deployment.v2_client import Reply, call, score
 from unit.seldon_deployment.signed_models import ROW, decide, sign, trust_text, write_model, write_skops_model
@@ -499,8 +500,11 @@ def test_a_port_of_somebody_else_is_refused(shop: Shop, before: str) -> None:
 
 def test_a_server_that_is_not_ready_in_time_is_ended_and_its_log_shown(shop: Shop, before: str) -> None:
     other = replace(shop.settings, serving_dir=shop.root / "hasty", serving_port=free_port())
+    signed = shop.model(15)
+    decision = decide(shop.fresh("decision"), signed / "model", shop.signer, RUN)
+    admitted = require_admitted(signed, decision, load_trust(shop.settings.trust_file), run_id=RUN, name=NAME)
     with pytest.raises(ServiceUnreachable, match="not ready in time"):
-        shop.deploy(shop.model(15), settings=other, timeout=1)
+        serve(admitted, NAME, other, 0.2)  # no interpreter starts that fast
     assert process.running(other.serving_dir) is None
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", other.serving_port)) != 0

@@ -43,7 +43,8 @@ def ensure(
         ServiceUnreachable: it does not start in time.
     """
     text = json.dumps(envoy.bootstrap(door, files, port), indent=2).encode()
-    wanted = sha256_bytes(text)
+    # Envoy reads certificates when it starts: with others it must be started again.
+    wanted = sha256_bytes(text + files.ca.read_bytes() + files.certificate.read_bytes())
     proxy = running(files.directory)
     if proxy is not None and proxy.configuration != wanted:
         raise Misconfigured(

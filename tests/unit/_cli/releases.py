@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from genuine_chain import RUN, Site
 from kfp_custody.components._cli.main import app
 from kfp_custody.components._shared.digests import list_tree, sha256_bytes, sha256_file
-from kfp_custody.components._shared.evidence import DEPLOYMENT, resource, test_result, write_evidence
+from kfp_custody.components._shared.evidence import CANARY, DEPLOYMENT, ROLLOUT, resource, test_result, write_evidence
 from kfp_custody.components.policy_gate.policy import load_policy
 
 
@@ -76,3 +76,18 @@ def deploy(release: Release, **changes: str) -> None:
         passed=["readiness"],
     )
     write_evidence(release.root / "deployment", statement, release.site.signer, model)
+
+
+def roll_out(release: Release, analysis: dict[str, str] | None = None, rollout: dict[str, str] | None = None) -> None:
+    """Leave the evidence that analyse_canary and finish_rollout leave; resource name -> another digest."""
+    model = list_tree(release.root / "signed" / "model")
+    decision = sha256_file(release.root / "decision" / "enforce-policy.sigstore.json")
+    for kind, folder, changes in ((CANARY, "analysis", analysis), (ROLLOUT, "rollout", rollout)):
+        named = {"decision": decision, "report": sha256_bytes(b"{}")}
+        if kind is ROLLOUT:
+            named["analysis"] = sha256_file(release.root / "analysis" / "analyse-canary.sigstore.json")
+        configuration = [resource(name, digest) for name, digest in (named | (changes or {})).items()]
+        statement = test_result(
+            kind, model, result="PASSED", run_id=RUN, configuration=configuration, passed=["decision"]
+        )
+        write_evidence(release.root / folder, statement, release.site.signer, model)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from releases import Release, build, deploy, run
+from releases import Release, build, deploy, roll_out, run
 
 from forging import bundle_of, edit_bundle, edit_payload, edit_statement, payload_of, sign_payload
 from genuine_chain import RUN, Site, trust_entry, write_masking, write_tree
@@ -257,12 +257,41 @@ def test_forged_evidence_is_refused(release: Release, name: str, attack: str) ->
 def test_a_signer_without_the_role_is_refused(release: Release, tmp_path: Path, kind: str) -> None:
     if kind == "deploy-model":
         deploy(release)
+    if kind in ("analyse-canary", "finish-rollout"):
+        roll_out(release)
     site = release.site
     entry = trust_entry("pipeline", site.signer, [name for name in KINDS if name != kind])
     (tmp_path / "trust.yaml").write_text(json.dumps({"version": 1, "signers": [entry]}))
     result = run("verify", str(release.root), "--trust", str(tmp_path / "trust.yaml"), "--json")
     assert result.exit_code == 1
     assert "CUS-E227" in {check["code"] for check in json.loads(result.stdout)["checks"]}
+
+
+def test_a_rollout_by_canary_is_part_of_the_chain(release: Release) -> None:
+    roll_out(release)
+    answer = release.accepted("--run", RUN)
+    assert [piece["name"] for piece in answer["evidence"]][-2:] == ["analysis", "rollout"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"analysis": {"decision": "ab" * 32}}, "link:analysis.decision->decision"),
+        ({"rollout": {"decision": "ab" * 32}}, "link:rollout.decision->decision"),
+        ({"rollout": {"analysis": "ab" * 32}}, "link:rollout.analysis->analysis"),
+    ],
+)
+def test_a_rollout_on_something_else_is_refused(
+    release: Release, changes: dict[str, dict[str, str]], check: str
+) -> None:
+    roll_out(release, **changes)
+    assert check in release.refusals("--run", RUN)
+
+
+def test_a_rollout_without_its_analysis_is_refused(release: Release) -> None:
+    roll_out(release)
+    shutil.rmtree(release.root / "analysis")
+    assert "link:rollout.analysis->analysis" in release.refusals("--run", RUN)
 
 
 @pytest.mark.parametrize("name", [*EVIDENCE, "signed/model.sig"])
