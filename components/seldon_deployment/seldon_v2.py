@@ -6,14 +6,11 @@ version. Hence a Model is never edited: its name holds the digest, and its Ready
 """
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components.seldon_deployment.decision import Admitted
 from kfp_custody.components.seldon_deployment.kubernetes_api import make
-
-if TYPE_CHECKING:
-    pass
 
 REQUIREMENT = "custody"  # the capability of Servers that run our model server image; no other Server gets the model
 HINT = f"the scheduler and at Servers with capability {REQUIREMENT!r}"

@@ -107,7 +107,8 @@ class LocalTarget:
     def roll_back(self) -> Rollout:
         """Send everything to the stable version, and remove the canary when it has answered what it was asked."""
         with self._changing():
-            return self._enforce(self._end_canary(self.state()))
+            now = self.state()
+            return self._enforce(self._end_canary(now)) if now.canary else now
 
     def counters(self) -> Mapping[str, Counters]:
         """Return what was counted so far, by the versions' names."""

@@ -3,7 +3,7 @@
 from kfp_custody.components._shared.images import image
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components.seldon_deployment.kubernetes_api import Cluster
-from kfp_custody.components.seldon_deployment.parameters import resolve_target
+from kfp_custody.components.seldon_deployment.parameters import require_name, resolve_target
 from kfp_custody.components.seldon_deployment.rollout.cluster import ClusterTarget, Setup
 from kfp_custody.components.seldon_deployment.rollout.local import LocalTarget
 from kfp_custody.components.seldon_deployment.rollout.on_kserve import KServe
@@ -28,6 +28,7 @@ def open_target(target: str, name: str, settings: Settings, timeout_seconds: flo
     Raises:
         Misconfigured: there is no such target, or no access to the cluster.
     """
+    require_name(name)
     kind = resolve_target(target, settings)
     if kind == "local":
         return LocalTarget(name, settings, timeout_seconds)

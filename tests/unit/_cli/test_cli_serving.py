@@ -53,6 +53,24 @@ def test_a_rollout_is_shown_and_nothing_is_changed(tmp_path: Path, monkeypatch: 
     assert "changed by somebody else" in damaged.output
 
 
+@pytest.mark.parametrize("command", ["status", "back", "stop"])
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc", "Fraud", ""])
+def test_a_name_that_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    monkeypatch.setenv("CUSTODY_SERVING_DIR", str(tmp_path / "serving"))
+    result = run("rollout", command, name)
+    assert result.exit_code == 2
+    assert "name" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_going_back_where_nothing_is_tried_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUSTODY_SERVING_DIR", str(tmp_path))
+    assert run("rollout", "back", "fraud-detection").stdout == "there was no canary\n"
+    assert not list(tmp_path.rglob("door.json"))
+
+
 def test_a_place_that_there_is_not_is_refused() -> None:
     result = run("rollout", "status", "fraud-detection", "--target", "sagemaker")
     assert result.exit_code == 2
