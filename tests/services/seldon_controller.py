@@ -18,6 +18,7 @@ import json
 import re
 import secrets
 import shutil
+import sys
 import threading
 import time
 from collections import deque
@@ -38,7 +39,7 @@ from kfp_custody.components.seldon_deployment.door import proxy
 from kfp_custody.components.seldon_deployment.door.envoy import Backend
 from kfp_custody.components.seldon_deployment.rollout.exposition import scrape
 from kfp_custody.components.seldon_deployment.serving.names import SETTINGS
-from kfp_custody.components.seldon_deployment.v2_client import call
+from kfp_custody.components.seldon_deployment.v2_client import Reply, call
 from kube_api import EXPERIMENT, MODEL, Change, FakeApi
 from services.doors import OpenDoor
 
@@ -88,8 +89,10 @@ class Agent(ThreadingHTTPServer):
         self.server_close()
         self._thread.join()
 
-    def handle_error(self, *_: Any) -> None:
-        """The caller went away."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Show what went wrong here; a caller that went away is none of it."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Forwarding(BaseHTTPRequestHandler):
@@ -157,6 +160,7 @@ class SeldonController:
         self._worker, self._work = ThreadPoolExecutor(1), deque[Future[None]]()
         self._loaded: dict[str, Loaded] = {}
         self._shares: dict[str, dict[str, int]] = {}
+        self.replies: dict[str, Reply] = {}  # of the model servers, when they were told to load a Model
         counts = CollectorRegistry()
         self._counts = Counter("seldon_model_infer", "Requests to a model", _LABELS, registry=counts)
         told = CollectorRegistry()
@@ -232,6 +236,7 @@ class SeldonController:
         self._loaded[name] = Loaded(folder, server, Agent(name, port, self._counts))
         _await_answer(server, time.monotonic() + 60)
         reply = call("POST", f"{server.url}/v2/repository/models/{internal}/load", timeout=60)
+        self.replies[name] = reply
         ready = reply.status == 200
         why = "ModelAvailable" if ready else "ModelFailed"
         conditions = [_condition(each, ready, why, reply.reason) for each in ("ModelReady", "Ready")]
