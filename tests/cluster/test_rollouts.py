@@ -9,6 +9,7 @@ change nothing on the cluster. The third rolls a version out, for good.
 | KUBECONFIG | of the account that deploys: `manifests/base/serving` binds its Role |
 | CUSTODY_NAMESPACE | where it deploys |
 | CUSTODY_TEST_MODEL_URI | address of a signed model in the serving system's store; a dry run fetches nothing |
+| CUSTODY_SERVING_IMAGE, CUSTODY_KSERVE_MODE | optional: as the stages read them |
 
 The third test needs what the README says about the target, the environment of the stages (CUSTODY_DEPLOY_TARGET,
 CUSTODY_TRUST, CUSTODY_SIGNER, CUSTODY_PROMETHEUS), and besides:
@@ -49,7 +50,7 @@ from services.test_cluster_rollouts import IMAGE, ONE, TARGETS, TWO, Operator
 
 pytestmark = pytest.mark.cluster
 ROLE = Path(__file__).resolve().parents[2] / "manifests" / "base" / "serving" / "deployer.yaml"
-LIMITS = Limits(interval_seconds=1.0)
+LIMITS = Limits(samples=50, interval_seconds=1.0)
 KIND_OF = {"seldon-v2": ("Model", "Experiment"), "seldon-v1": ("SeldonDeployment",), "kserve": ("InferenceService",)}
 
 
@@ -99,10 +100,11 @@ def call(api: client.ApiClient, method: str, path: str, body: Any = None, **quer
 
 def rendered(target: str, name: str, namespace: str, model_uri: str) -> list[dict[str, Any]]:
     """Every different object that a rollout of two versions applies: what the stages send to the stand-in."""
+    settings = load_settings()
+    setup = Setup(model_uri, settings.serving_image or IMAGE, None, settings.kserve_mode)
     with fake_api() as stand_in:
         Operator(stand_in)
-        cluster = Cluster(namespace, stand_in.api_client(retries=1))
-        service = TARGETS[target](name, cluster, 60, Setup(model_uri, IMAGE, None))
+        service = TARGETS[target](name, Cluster(namespace, stand_in.api_client(retries=1)), 60, setup)
         for number, version in enumerate((ONE, TWO), 1):
             service.place(version, f"run-{number}")
             for weight in (50, 100):
