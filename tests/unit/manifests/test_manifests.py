@@ -31,12 +31,14 @@ from unit.manifests.rendered import MANIFESTS, OVERLAYS, ROOT, Object, objects_i
 DECIDES = {"enforce-policy", "deploy-model", "analyse-canary", "finish-rollout"}
 kustomize = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to render the overlays")
 
-# Which pipelines run in which namespace of an overlay.
+# Which pipelines run in which namespace of an overlay, where Kubeflow's webhook gives their pods identities and tokens.
 RUNS = {
     ("single-namespace", "custody"): ("fraud_detection", "promotion"),
     ("promotion-namespace", "custody-training"): ("fraud_detection",),
     ("promotion-namespace", "custody-promotion"): ("promotion",),
 }
+# Where pipelines run without the webhook: test_standalone_kfp.py.
+STANDALONE = {"standalone-kfp"}
 # Where models are served and no pipeline runs: test_serving_overlays.py.
 SERVING = {"seldon-v2", "seldon-v1", "kserve", "multi-user-profile"}
 TYPES = {
@@ -262,9 +264,11 @@ def test_training_may_not_speak_for_the_gate_nor_the_gate_for_training(tmp_path:
     }
 
 
-def test_the_training_namespace_trusts_itself_alone(tmp_path: Path) -> None:
-    path = MANIFESTS / "overlays/promotion-namespace/training/trust.yaml"
-    assert filled_in(path, tmp_path) == {"training": frozenset(KINDS)}
+@pytest.mark.parametrize(
+    ("path", "signer"), [("promotion-namespace/training", "training"), ("standalone-kfp/runs", "runs")]
+)
+def test_where_one_key_signs_for_all_nobody_else_is_trusted(tmp_path: Path, path: str, signer: str) -> None:
+    assert filled_in(MANIFESTS / "overlays" / path / "trust.yaml", tmp_path) == {signer: frozenset(KINDS)}
 
 
 # --- what a pod of a task gets ----------------------------------------------------------------------------------------
@@ -311,7 +315,7 @@ CANARY = {"deploy-model-2", "analyse-canary", "finish-rollout", "refuse-rollout"
 
 @kustomize
 def test_every_overlay_is_looked_at() -> None:
-    assert {overlay for overlay, _ in RUNS} | SERVING == set(OVERLAYS)
+    assert {overlay for overlay, _ in RUNS} | STANDALONE | SERVING == set(OVERLAYS)
     for overlay in OVERLAYS:
         marked = {
             each["metadata"]["name"]
@@ -406,10 +410,18 @@ def test_where_an_identity_is_used() -> None:
     assert promotion == {"custody-promotion": decide | CANARY}
 
 
+# What others have made when an overlay is applied: KFP its runner, promotion-namespace the promotion's ServiceAccount.
+BROUGHT = {
+    "standalone-kfp": {("ServiceAccount", "kubeflow", "pipeline-runner")},
+    **dict.fromkeys(SERVING, {("ServiceAccount", "custody-promotion", "custody-promotion")}),
+}
+
+
 @kustomize
-@pytest.mark.parametrize("overlay", sorted(set(OVERLAYS) - SERVING))
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_binding_names_a_role_and_an_account_that_exist(overlay: str) -> None:
     objects = {(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in render(overlay)}
+    objects |= BROUGHT.get(overlay, set())
     for binding in of_kind(overlay, "RoleBinding"):
         assert ("Role", binding["metadata"]["namespace"], binding["roleRef"]["name"]) in objects
         for subject in binding["subjects"]:
