@@ -10,7 +10,7 @@ Only fields of the v2.6.0 schema, the last under the Apache licence, are written
 from typing import Any
 
 from kfp_custody.components.seldon_deployment.decision import Admitted
-from kfp_custody.components.seldon_deployment.kubernetes_api import Object, make
+from kfp_custody.components.seldon_deployment.kubernetes_api import Cluster, Object, make
 from kfp_custody.components.seldon_deployment.rollout.cluster import ClusterTarget
 from kfp_custody.components.seldon_deployment.rollout.prometheus import Queries
 from kfp_custody.components.seldon_deployment.rollout.state import ANNOTATION, Rollout, Version, write_state
@@ -57,11 +57,11 @@ class SeldonV2(ClusterTarget):
         spec: dict[str, Any] = {"candidates": candidates}
         return make(self.kind, self._service, self._service, self._cluster.namespace, spec) if candidates else None
 
-    def _await(self, now: Rollout, deadline: float) -> None:
+    def _await(self, cluster: Cluster, now: Rollout, deadline: float) -> None:
         for version in now.versions:
-            self._cluster.await_ready("Model", self._name(version), deadline, hint=HINT)
+            cluster.await_ready("Model", self._name(version), deadline, hint=HINT)
         if now.stable is not None:
-            self._cluster.await_ready(self.kind, self._service, deadline, hint=HINT)
+            cluster.await_ready(self.kind, self._service, deadline, hint=HINT)
 
     def _remove(self, version: Version) -> None:
         self._cluster.delete("Model", self._name(version))
