@@ -234,7 +234,7 @@ def _report(done: Deployment, admitted: Admitted) -> str:
 
 def _status(done: Deployment) -> str:
     if done.committed is not None:
-        return "Committed, not yet applied" if done.committed.made else "Committed before; nothing had to be changed"
+        return "Committed, not yet applied" if done.committed.made else "In the branch already, unchanged"
     return "Placed, without traffic" if done.placed else "In service"
 
 

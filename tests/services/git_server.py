@@ -5,6 +5,7 @@ Only what a server may do wrong is ours: to refuse, to be slow, to redirect, to 
 
 import base64
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -53,6 +54,7 @@ def push(repository: Path, files: dict[str, str], branch: str = "main", links: d
         (work / name).write_text(text)
     for name, target in (links or {}).items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(work / name, ignore_errors=True)
         (work / name).symlink_to(target)
     git(work, "add", "--all")
     git(work, "commit", "--quiet", "--message", "Somebody else's")

@@ -101,7 +101,7 @@ class Branch:
             raise
         try:
             commit()
-        except _unreadable() as error:
+        except (KeyError, ValueError, AssertionError, *_damaged()) as error:
             raise bad_object(self.repository, type(error).__name__) from error
         return tip
 
@@ -186,6 +186,8 @@ class Branch:
             refusal = self._denied(
                 "the server answered 401"
             )  # not chained: the error holds the address as it was asked
+        except (KeyError, *_damaged()) as error:
+            raise bad_object(self.repository, type(error).__name__) from error
         except FileLocked as error:
             raise Again("another deployment holds the branch", codes.GIT_MOVED) from error
         except (HangupException, HTTPError) as error:
@@ -241,8 +243,9 @@ def require_repository(address: str | None) -> str:
         parts, host, port = urlsplit(""), "", 0
     served = parts.scheme == "https" and host or parts.scheme == "http" and _is_loopback(host)
     plain = _FOLDERS.fullmatch(parts.path) and not {".", ".."} & set(parts.path.split("/"))
-    extras = "@" in parts.netloc or "?" in url or "#" in url
-    if not plain or extras or port == 0 or not (served or (parts.scheme == "file" and not parts.netloc)):
+    # Nothing but these three parts, and none of what urlsplit drops silently.
+    exact = url == f"{parts.scheme}://{parts.netloc}{parts.path}" and "@" not in parts.netloc
+    if not plain or not exact or port == 0 or not (served or (parts.scheme == "file" and not parts.netloc)):
         raise git_settings(
             "CUSTODY_GITOPS_REPOSITORY is no https://host/path without user, password and query, no http to this "
             "machine, and no path of one on it",
@@ -272,10 +275,10 @@ def bad_object(repository: str, why: str) -> EvidenceInvalid:
     )
 
 
-def _unreadable() -> tuple[type[Exception], ...]:
+def _damaged() -> tuple[type[Exception], ...]:
     from dulwich.errors import ChecksumMismatch, ObjectFormatException
 
-    return ChecksumMismatch, ObjectFormatException, zlib.error, AssertionError, KeyError, ValueError
+    return ChecksumMismatch, ObjectFormatException, zlib.error
 
 
 def _token(settings: Gitops) -> str | None:
