@@ -101,7 +101,7 @@ class Branch:
             raise
         try:
             commit()
-        except (KeyError, ValueError, AssertionError, *_damaged()) as error:
+        except _damaged(KeyError, ValueError, AssertionError) as error:
             raise bad_object(self.repository, type(error).__name__) from error
         return tip
 
@@ -186,7 +186,7 @@ class Branch:
             refusal = self._denied(
                 "the server answered 401"
             )  # not chained: the error holds the address as it was asked
-        except (KeyError, *_damaged()) as error:
+        except _damaged(KeyError) as error:
             raise bad_object(self.repository, type(error).__name__) from error
         except FileLocked as error:
             raise Again("another deployment holds the branch", codes.GIT_MOVED) from error
@@ -275,10 +275,11 @@ def bad_object(repository: str, why: str) -> EvidenceInvalid:
     )
 
 
-def _damaged() -> tuple[type[Exception], ...]:
+def _damaged(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what dulwich raises of objects that are not what they should be."""
     from dulwich.errors import ChecksumMismatch, ObjectFormatException
 
-    return ChecksumMismatch, ObjectFormatException, zlib.error
+    return ChecksumMismatch, ObjectFormatException, zlib.error, *more
 
 
 def _token(settings: Gitops) -> str | None:
