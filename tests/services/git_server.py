@@ -93,9 +93,14 @@ class GitServer:
     status: dict[str, int] = field(default_factory=dict)
     """Part of a path -> the status that is answered instead."""
     redirect: str = ""
-    body: bytes | None = None
+    body: tuple[str, bytes] | None = None
+    """Content type and content that are answered instead."""
+    echo: bool = False
+    """Whether the token is among the words of a refusal."""
     drip: float = 0.0
     """Seconds between two bytes of an answer."""
+    before_refs: Callable[[], None] = lambda: None
+    """Called when a push asks where the branches are."""
     before_push: Callable[[], None] = lambda: None
     after_push: Callable[[], bool] = lambda: False
     """Returns whether the answer is lost."""
@@ -147,11 +152,13 @@ def serving(root: Path) -> Iterator[GitServer]:
                     self.answer(status, {}, b"")
                     return
             if server.body is not None:
-                self.answer(200, {"Content-Type": "text/html"}, server.body)
+                self.answer(200, {"Content-Type": server.body[0]}, server.body[1])
                 return
             pushed = self.command == "POST" and path.endswith("git-receive-pack")
             if pushed:
                 server.before_push()
+            elif "git-receive-pack" in query:
+                server.before_refs()
             environment = {
                 **os.environ,
                 **_QUIET,
@@ -172,6 +179,8 @@ def serving(root: Path) -> Iterator[GitServer]:
             if pushed and server.after_push():
                 self.close_connection = True
                 return
+            if server.echo:
+                body = body.replace(b"pre-receive hook declined", TOKEN.ljust(25).encode())
             self.answer(status, headers, body)
 
         do_GET = do_POST = serve  # noqa: N815

@@ -379,8 +379,9 @@ def test_there_is_no_canary_through_a_repository(stage: Stage, server: GitServer
 # --- others who push --------------------------------------------------------------------------------------------------
 
 
-def test_a_push_in_between_is_read_and_kept(repository: Path, server: GitServer, served: Settings) -> None:
-    """At the last moment, when the server has told where the branch is: it compares again."""
+@pytest.mark.parametrize("moment", ["before_refs", "before_push"])
+def test_a_push_in_between_is_read_and_kept(repository: Path, server: GitServer, served: Settings, moment: str) -> None:
+    """Before the server tells where the branch is, which is then seen here; and after that, which the server sees."""
     more = iter(["one.txt", "two.txt"])
 
     def somebody() -> None:
@@ -388,7 +389,7 @@ def test_a_push_in_between_is_read_and_kept(repository: Path, server: GitServer,
         if name:
             push(repository, {name: "theirs\n"})
 
-    server.before_push = somebody
+    setattr(server, moment, somebody)
     done = commit(served)
     assert {"one.txt", "two.txt", *done.files} <= set(files_at(repository))
     assert done.commit == tip(repository)
@@ -469,8 +470,23 @@ def test_a_server_that_drips_is_waited_for_until_the_deadline(server: GitServer,
     assert time.monotonic() - began < 5
 
 
-def test_a_page_that_is_no_git_server_is_refused(server: GitServer, served: Settings) -> None:
-    server.body = b"<html>Please log in</html>"
+ERROR = b"ERR you sent " + TOKEN.encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ("text/html", b"<html>Please log in</html>"),
+        ("text/html", b""),
+        ("application/x-git-upload-pack-advertisement", b"%04x%s" % (len(ERROR) + 4, ERROR)),
+        ("application/x-git-upload-pack-advertisement", b"zzzz"),
+        ("application/x-git-upload-pack-advertisement", b"0000"),
+        ("application/x-git-upload-pack-advertisement", b""),
+    ],
+    ids=["login-page", "empty-page", "error-with-the-token", "no-protocol", "flush", "nothing"],
+)
+def test_what_is_no_git_server_is_refused(server: GitServer, served: Settings, body: tuple[str, bytes]) -> None:
+    server.body = body
     refused(served, codes.GIT_SILENT, codes.GIT_SETTINGS)
 
 
@@ -495,14 +511,15 @@ def test_a_token_that_may_not_is_refused_and_not_shown(
     assert tip(repository) == before
 
 
-@pytest.mark.parametrize("words", ["protected branch", TOKEN])
+@pytest.mark.parametrize(("echo", "shown"), [(False, "pre-receive hook declined"), (True, "words that are not")])
 def test_a_branch_that_is_protected_is_said_so_once(
-    repository: Path, server: GitServer, served: Settings, words: str
+    repository: Path, server: GitServer, served: Settings, echo: bool, shown: str
 ) -> None:
     before = tip(repository)
-    hook(repository, words)
+    server.echo = echo
+    hook(repository, f"not for {TOKEN}")
     refusal = refused(served, codes.GIT_DENIED)
-    assert "pre-receive hook declined" in refusal.evidence
+    assert shown in refusal.evidence
     assert tip(repository) == before
     assert len([each for each in server.seen if each.startswith("POST") and "receive-pack" in each]) == 1
 

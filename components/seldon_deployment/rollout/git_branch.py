@@ -177,32 +177,25 @@ class Branch:
 
         try:
             yield
+            return
         except NotGitRepository:
-            refusal = git_settings(
+            refusal: Exception = git_settings(
                 f"there is no repository at {self.repository}, or it is not shown to this token",
                 "Correct CUSTODY_GITOPS_REPOSITORY, or let the token read and push there.",
             )
         except HTTPUnauthorized:
-            refusal = self._denied(
-                "the server answered 401"
-            )  # not chained: the error holds the address as it was asked
+            refusal = self._denied("the server answered 401")
         except _damaged(KeyError) as error:
-            raise bad_object(self.repository, type(error).__name__) from error
-        except FileLocked as error:
-            raise Again("another deployment holds the branch", codes.GIT_MOVED) from error
-        except (HangupException, HTTPError) as error:
-            raise Again(type(error).__name__, codes.GIT_SILENT) from error
-        except SendPackError as error:
-            raise Again("the server could not unpack what was sent", codes.GIT_SILENT) from error
-        except (GitProtocolError, ValueError, AssertionError) as error:
+            refusal = bad_object(self.repository, type(error).__name__)
+        except FileLocked:
+            refusal = Again("another deployment holds the branch", codes.GIT_MOVED)
+        except SendPackError:
+            refusal = Again("the server could not unpack what was sent", codes.GIT_SILENT)
+        except (GitProtocolError, HangupException, HTTPError, ValueError, AssertionError) as error:
             status = re.search(r"unexpected http resp (\d{3})", str(error))
-            if not status or status[1] != "403":
-                why = f"it answered {status[1]}" if status else type(error.__cause__ or error).__name__
-                raise Again(why, codes.GIT_SILENT) from error
-            refusal = self._denied("the server answered 403")
-        else:
-            return
-        raise refusal
+            why = f"it answered {status[1]}" if status else type(error.__cause__ or error).__name__
+            refusal = self._denied(why) if why.endswith("403") else Again(why, codes.GIT_SILENT)
+        raise refusal  # not chained: dulwich's errors repeat the server's words, and it has seen the token
 
     def _moved(self) -> NoReturn:
         raise Again("the branch moved while the commit was made", codes.GIT_MOVED)
