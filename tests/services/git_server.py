@@ -6,6 +6,7 @@ Only what a server may do wrong is ours: to refuse, to be slow, to redirect, to 
 import base64
 import os
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -95,8 +96,7 @@ class GitServer:
     redirect: str = ""
     body: tuple[str, bytes] | None = None
     """Content type and content that are answered instead."""
-    echo: bool = False
-    """Whether the token is among the words of a refusal."""
+    rewrite: Callable[[bytes], bytes] = lambda body: body
     drip: float = 0.0
     """Seconds between two bytes of an answer."""
     before_refs: Callable[[], None] = lambda: None
@@ -107,7 +107,7 @@ class GitServer:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[GitServer]:
+def serving(root: Path, tls: ssl.SSLContext | None = None) -> Iterator[GitServer]:
     """Serve the repositories of a folder to whoever has a token."""
     server = GitServer()
     allowed = {"Basic " + base64.b64encode(f"{USER}:{token}".encode()).decode(): token for token in (TOKEN, READ_ONLY)}
@@ -179,15 +179,15 @@ def serving(root: Path) -> Iterator[GitServer]:
             if pushed and server.after_push():
                 self.close_connection = True
                 return
-            if server.echo:
-                body = body.replace(b"pre-receive hook declined", TOKEN.ljust(25).encode())
-            self.answer(status, headers, body)
+            self.answer(status, headers, server.rewrite(body))
 
         do_GET = do_POST = serve  # noqa: N815
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
-    server.url = f"http://127.0.0.1:{listening.server_address[1]}"
+    if tls:
+        listening.socket = tls.wrap_socket(listening.socket, server_side=True, do_handshake_on_connect=False)
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{listening.server_address[1]}"
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     try:
         yield server

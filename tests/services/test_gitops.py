@@ -37,12 +37,13 @@ from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import descriptors, read_evidence
 from kfp_custody.components.seldon_deployment.decision import Admitted
 from kfp_custody.components.seldon_deployment.deployment import Deployment, Outputs, deploy
-from kfp_custody.components.seldon_deployment.rollout import gitops, stages
+from kfp_custody.components.seldon_deployment.rollout import git_branch, gitops, stages
 from kfp_custody.components.seldon_deployment.rollout.gitops import Committed
 from kfp_custody.components.seldon_deployment.rollout.open import open_repository
 from kfp_custody.components.seldon_deployment.rollout.open import open_target as open_any
 from kfp_custody.components.seldon_deployment.rollout.state import ANNOTATION
 from kube_api import FakeApi
+from kube_api.certificates import certified
 from unit.seldon_deployment.signed_models import decide, sign, trust_text, write_model
 
 pytestmark = pytest.mark.services
@@ -516,12 +517,43 @@ def test_a_branch_that_is_protected_is_said_so_once(
     repository: Path, server: GitServer, served: Settings, echo: bool, shown: str
 ) -> None:
     before = tip(repository)
-    server.echo = echo
+    if echo:
+        server.rewrite = lambda body: body.replace(b"pre-receive hook declined", TOKEN.ljust(25).encode())
     hook(repository, f"not for {TOKEN}")
     refusal = refused(served, codes.GIT_DENIED)
     assert shown in refusal.evidence
     assert tip(repository) == before
     assert len([each for each in server.seen if each.startswith("POST") and "receive-pack" in each]) == 1
+
+
+def test_a_report_about_another_branch_is_no_success(repository: Path, server: GitServer, served: Settings) -> None:
+    before = tip(repository)
+    hook(repository, "no")
+    server.rewrite = lambda body: body.replace(b"ng refs/heads/main", b"ng refs/heads/mine")
+    assert "does not say" in refused(served, codes.GIT_SILENT).evidence
+    assert tip(repository) == before
+
+
+@pytest.mark.parametrize("where", ["served", "on_disk"])
+def test_a_repository_that_is_too_large_is_refused(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(git_branch, "MAX_PACK", 50)
+    assert "more than 50 bytes" in refused(request.getfixturevalue(where), codes.GIT_CONTENT).evidence
+
+
+def test_a_server_with_a_certificate_is_asked_and_one_that_nobody_trusts_is_not(
+    repository: Path, token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, context = certified(tmp_path)
+    with serving(repository.parent, context) as server:
+        settings = settings_for(f"{server.url}/models.git", token_file=token_file)
+        assert "SSL" in refused(settings, codes.GIT_SILENT).evidence
+        assert server.seen == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        done = commit(settings)
+        assert done.commit == tip(repository)
+        assert done.repository.startswith("https://")
 
 
 @pytest.mark.parametrize("where", ["served", "on_disk"])

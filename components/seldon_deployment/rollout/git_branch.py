@@ -57,6 +57,7 @@ class Branch:
         self._ref, self._deadline = f"refs/heads/{settings.branch}".encode(), deadline
         if not settings.branch.isascii() or not check_ref_format(self._ref):  # type: ignore[arg-type]
             raise git_settings("CUSTODY_GITOPS_BRANCH is no name of a branch", "Give its name, such as main.")
+        self._local = self.repository.startswith("file:")
         self._token = _token(settings)
         self._client, self._path = self._connect(settings.user)
 
@@ -129,7 +130,7 @@ class Branch:
 
         with self._refusals():
             status = self._client.send_pack(self._path, update, pack).ref_status
-        if status is None:
+        if status is None or (self._ref not in status and not self._local):
             raise Again("the server does not say what became of the push", codes.GIT_SILENT)
         why = status.get(self._ref)
         if why is None:
@@ -143,7 +144,7 @@ class Branch:
         from dulwich.client import LocalGitClient, Urllib3HttpGitClient
 
         parts = urlsplit(self.repository)
-        if parts.scheme == "file":
+        if self._local:
             return LocalGitClient(quiet=True), parts.path.encode()
         server = f"{parts.scheme}://{parts.netloc}/"
         client = Urllib3HttpGitClient(
@@ -159,7 +160,7 @@ class Branch:
     def _require_bare(self) -> None:
         from dulwich.repo import Repo
 
-        if self.repository.startswith("file:"):
+        if self._local:
             with Repo(self._path.decode()) as there:
                 if not there.bare:
                     raise git_settings(
