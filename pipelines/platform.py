@@ -25,6 +25,8 @@ _SETTINGS = (
     *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "CUSTODY_VAULT_AUTH", "CUSTODY_VAULT_AUTH_MOUNT"),
 )
 
+_GITOPS = tuple(f"CUSTODY_GITOPS_{name}" for name in ("REPOSITORY", "BRANCH", "PATH", "TOKEN_FILE", "USER"))
+
 SCRATCH = "/tmp"  # noqa: S108  (an emptyDir of the pod, not the machine's)
 
 
@@ -104,12 +106,15 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     kubernetes.use_config_map_as_volume(task, "custody-trust", "/etc/custody/trust", optional=True)
     own, role = f"CUSTODY_SIGNER_{room.upper()}", f"CUSTODY_VAULT_ROLE_{identity.upper()}"
     # The masking key is a mounted file, or what a secret URI names.
-    names = (*_SETTINGS, own, *(("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT") if room == "pii_masking" else ()))
+    theirs = {"pii_masking": ("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT"), "seldon_deployment": _GITOPS}
+    names = (*_SETTINGS, own, *theirs.get(room, ()))
     environment = {name: name for name in names} | {role: "CUSTODY_VAULT_ROLE"}
     kubernetes.use_config_map_as_env(task, "custody-settings", environment, optional=True)
     kubernetes.use_secret_as_volume(task, "custody-signing", "/etc/custody/signing", optional=True)
     if room == "pii_masking":
         kubernetes.use_secret_as_volume(task, "custody-masking", "/etc/custody/masking", optional=True)
+    if room == "seldon_deployment":  # `token`: what may push to the repository that deployments are committed to
+        kubernetes.use_secret_as_volume(task, "custody-gitops", "/etc/custody/gitops", optional=True)
     if room == "data_versioning":  # what the sources file, beside the trust file, names as file:/etc/custody/sources/..
         kubernetes.use_secret_as_volume(task, "custody-sources", "/etc/custody/sources", optional=True)
     return task

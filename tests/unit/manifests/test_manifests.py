@@ -25,6 +25,7 @@ from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components._shared.signers.keyless import AUDIENCE
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components.data_versioning.sources import load_sources
+from kfp_custody.components.seldon_deployment.kubernetes_api import KINDS as KINDS_OF_MODELS
 from kube_schemas import faults, unverified
 from unit.manifests.rendered import MANIFESTS, OVERLAYS, ROOT, Object, objects_in_files, of_kind, one, render
 
@@ -197,14 +198,24 @@ def test_argo_cd_makes_a_pipeline_before_its_versions_and_prunes_no_version() ->
             "argocd.argoproj.io/sync-options": "Prune=false",
         }
     assert all("annotations" not in pipeline["metadata"] for pipeline in pipeline_objects("Pipeline").values())
-    (application,) = pipeline_objects("Application").values()
+    application = pipeline_objects("Application")["custody-pipelines"]
     assert application["spec"]["syncPolicy"]["automated"]["prune"] is False
     assert application["spec"]["source"]["targetRevision"] == f"v{VERSION}"
     assert (ROOT / application["spec"]["source"]["path"] / "kustomization.yaml").is_file()
 
 
+def test_argo_cd_takes_every_kind_of_model_that_is_committed_and_nothing_else() -> None:
+    project, application = pipeline_objects("AppProject")["custody-models"], pipeline_objects("Application")
+    allowed = {(each["group"], each["kind"]) for each in project["spec"]["namespaceResourceWhitelist"]}
+    assert allowed == {(group, kind) for kind, (group, *_) in KINDS_OF_MODELS.items()}
+    for each in application.values():
+        home = pipeline_objects("AppProject")[each["spec"]["project"]]["spec"]
+        assert each["spec"]["source"]["repoURL"] in home["sourceRepos"]
+        assert each["spec"]["destination"] in home["destinations"]
+
+
 def test_the_schema_for_argo_cd_can_refuse() -> None:
-    (application,) = pipeline_objects("Application").values()
+    application = pipeline_objects("Application")["custody-pipelines"]
     wrong = application | {"spec": application["spec"] | {"source": {"path": "x"}}}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(wrong, json.loads(ARGO_CD.read_text()))
