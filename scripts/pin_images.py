@@ -4,12 +4,13 @@
     python scripts/pin_images.py --prefix registry.example.org/ml --out dist/pinned
 
 The digests are those by which the registry has the images, which must be those that are here. OUT gets images.json
-(image as the sources name it -> digest) and the folders ir, elyra and gitops. The sources stay: an image holds the
-package, so the package cannot hold the image's digest.
+(image as the sources name it -> digest) and the folders ir, elyra, gitops and manifests (but for its pipelines, which
+are in gitops). The sources stay: an image holds the package, so the package cannot hold the image's digest.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import CustodyError, Misconfigured
 from kfp_custody.components._shared.images import PREFIX, VERSION, image
 from kfp_custody.pipelines.containers import connect, require_image
+
+MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,9 +55,33 @@ def main(argv: list[str] | None = None) -> int:
             done = subprocess.run([*command, "--format", form, "--out", str(made / form)], stdout=subprocess.DEVNULL)
             if done.returncode:  # it has said why
                 return done.returncode
+        pin_manifests(made / "manifests", arguments.prefix, pins[image("serving")])
         made.rename(arguments.out)
     print(arguments.out)
     return 0
+
+
+def pin_manifests(target: Path, prefix: str, digest: str) -> None:
+    """Copy the manifests, the model server's image as `<prefix>/custody-serving@<digest>`.
+
+    The admission policies take every digest from that prefix, not this one alone: a version that an earlier release
+    deployed must stay possible to write, or nothing could be rolled back after an upgrade.
+    """
+    shutil.copytree(MANIFESTS, target, ignore=shutil.ignore_patterns("pipelines"))
+    names = {
+        image("serving"): f"{prefix}/custody-serving@{digest}",
+        _expression(PREFIX) + "/custody-serving@": _expression(prefix) + "/custody-serving@",
+    }
+    for path in sorted(target.rglob("*.yaml")):
+        text = path.read_text()
+        for name, pinned in names.items():
+            text = text.replace(name, pinned)
+        path.write_text(text)
+
+
+def _expression(prefix: str) -> str:
+    """Return a prefix as it stands in a CEL expression: of what a registry's name may hold, only the dot is special."""
+    return prefix.replace(".", "[.]")
 
 
 def pushed(prefix: str) -> dict[str, str]:

@@ -86,6 +86,8 @@ def test_every_yaml_names_images_by_the_digests_of_the_registry(engine: Any, reg
         if "container" in executor
     }
     assert used == {f"{names[room]}@{pins[image(room)]}" for room in ROOMS if room != "serving"}
+    serving = f"{names['serving']}@{pins[image('serving')]}"
+    assert serving in (out / "manifests/overlays/seldon-v2/server.yaml").read_text()
     # By its digest the registry gives what was pushed.
     one = next(iter(used))
     engine.images.pull(one)
