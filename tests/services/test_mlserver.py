@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
+import tarfile
 import threading
 import time
 import urllib.request
@@ -437,7 +439,29 @@ def evil(home: Path) -> None:
     (home / "kfp_custody.py").write_text(proof)
 
 
+def older(home: Path, signer: Signer) -> None:
+    """An older model, as genuinely signed, in the place of the admitted one: only the pins tell them apart."""
+    shutil.rmtree(home / "model")
+    (home / "model.sig").unlink()
+    sign(write_model(home / "model", 1), signer)
+
+
+def folder_elsewhere(home: Path) -> None:
+    """The same bytes by way of a link: what is behind it belongs to somebody else."""
+    (home / "model").rename(home / "elsewhere")
+    (home / "model").symlink_to("elsewhere")
+
+
+def archive(home: Path) -> None:
+    """An archive that would write outside of its folder, were it ever unpacked."""
+    with tarfile.open(home / "model" / "model.tar.gz", "w:gz") as file:
+        file.add(home / "model" / "signature.json", arcname="../../ran")
+    write_settings(home)
+
+
 ATTACKS: dict[str, Callable[[Path], object]] = {
+    "folder-elsewhere": folder_elsewhere,
+    "archive": archive,
     "flipped": lambda home: flip(home / "model" / "model.ubj"),
     "flipped-and-pinned": lambda home: (flip(home / "model" / "model.ubj"), write_settings(home)),
     "added-and-pinned": lambda home: ((home / "model" / "x.py").write_text("x"), write_settings(home)),
@@ -461,6 +485,25 @@ def test_the_server_refuses_what_is_changed_in_its_repository(
     assert reply.document["error"].startswith("model refused: it was not verified"), "no detail for the caller"
     assert call("GET", f"{shop.url}/v2/models/planted/ready").status == 404
     assert not (planted / "ran").exists()
+
+
+def test_an_older_model_is_refused_though_it_is_genuinely_signed(shop: Shop, before: str, planted: Path) -> None:
+    assert shop.api("planted", "load").status == 200
+    admitted = score(f"{shop.url}/v2/models/planted", [ROW])["version"]
+    older(planted, shop.signer)
+    assert shop.api("planted", "load").status == 422
+    assert score(f"{shop.url}/v2/models/planted", [ROW])["version"] == admitted
+    write_settings(planted)  # whoever may pin it may go back to it: then it is one like any other
+    assert shop.api("planted", "load").status == 200
+
+
+def test_a_key_that_is_not_trusted_is_refused_by_the_server_too(shop: Shop, before: str, planted: Path) -> None:
+    generate_key(planted / "other.pem")
+    (planted / "model.sig").unlink()
+    sign(planted / "model", load_signer(f"file:{planted}/other.pem"))
+    write_settings(planted)
+    assert shop.api("planted", "load").status == 422
+    assert "sign-model was not accepted" in (shop.settings.serving_dir / "server.log").read_text().splitlines()[-1]
 
 
 def test_a_module_beside_the_settings_never_replaces_the_runtime(shop: Shop, before: str, planted: Path) -> None:

@@ -1,6 +1,7 @@
 """A model server that is started for one model, as by Seldon Core v1 and KServe: the environment pins the bytes."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -128,7 +129,33 @@ def nobody_trusted(signed: Path) -> dict[str, str]:
     return environment(signed)
 
 
-@pytest.mark.parametrize("tamper", [flipped, surplus, unsigned, other_pin, half_a_pin, nobody_trusted])
+def older(signed: Path) -> dict[str, str]:
+    """An older model, as genuinely signed, in the place of the pinned one."""
+    settings, signer = environment(signed), load_signer(f"file:{signed.parent}/key.pem")
+    shutil.rmtree(signed / "model")
+    (signed / "model.sig").unlink()
+    sign(write_model(signed / "model", 1), signer)
+    return settings
+
+
+def linked(signed: Path) -> dict[str, str]:
+    settings = environment(signed)
+    (signed / "model").rename(signed / "elsewhere")
+    (signed / "model").symlink_to("elsewhere")
+    return settings
+
+
+def other_key(signed: Path) -> dict[str, str]:
+    generate_key(signed.parent / "other.pem")
+    (signed / "model.sig").unlink()
+    sign(signed / "model", load_signer(f"file:{signed.parent}/other.pem"))
+    return environment(signed)
+
+
+TAMPERS = [flipped, surplus, unsigned, other_pin, half_a_pin, nobody_trusted, older, linked, other_key]
+
+
+@pytest.mark.parametrize("tamper", TAMPERS)
 def test_it_ends_before_anything_is_served(
     tmp_path: Path,
     signed: Path,
