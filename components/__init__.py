@@ -23,6 +23,7 @@ CATALOG: dict[str, str] = {
     "sign_model": "artifact_signing",
     "check_drift": "drift_detection",
     "profile_dataset": "drift_detection",
+    "start_retraining": "retraining",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",

@@ -178,6 +178,8 @@ STORE_FAILING = _code(442, "a server that keeps data answered with an error of i
 TRANSFER = _code(443, "a transfer broke again and again")
 SIGSTORE = _code(451, "Sigstore (certificate authority, log or its metadata) did not answer, or not usefully")
 ENGINE_SILENT = _code(481, "no container engine answers")
+CLAIMS_SILENT = _code(486, "the place where claims of retrainings are kept did not answer, or failed")
+CLAIM_HELD = _code(487, "somebody else is starting this retraining, and has not said what became of it")
 
 # --- E5xx Misconfigured ----------------------------------------------------------------------------------------------
 SETTINGS = _code(500, "a parameter, key, policy file or environment is wrong")
@@ -245,4 +247,9 @@ KFP_NAMESPACE = _code(596, "the Kubeflow Pipelines server has many users and no 
 KFP_NOT_FOUND = _code(597, "there is no such pipeline, version, experiment, run or schedule")
 CRON = _code(598, "the schedule is no cron expression of six fields")
 VERSION_EXISTS = _code(599, "the version exists with another content")
+RETRAINING_FILE = _code(553, "the retraining file was not accepted, or knows no such order")
+WATCH_TIME = _code(554, "the time of the window is none, or lies in the future")
+WATCH_SETTINGS = _code(555, "where claims are kept, or how a retraining is started, is not configured or wrong")
+CLAIM = _code(556, "what stands in the place of a claim is none")
+CLAIMS_DENIED = _code(557, "the Kubernetes API does not let this stage claim a retraining")
 SHARD_NUMBER = _code(563, "the number of shards, or of a shard, is not possible")

@@ -5,6 +5,7 @@
 | fetch-dataset, attest-dataset, attest-shard, train-model | https://slsa.dev/provenance/v1 | its buildType |
 | mask-pii, mask-shard, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | analyse-canary, finish-rollout | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -45,6 +46,7 @@ PROFILE = Kind("profile-dataset", PROVENANCE)
 DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
 CANARY = Kind("analyse-canary", TEST_RESULT)
 ROLLOUT = Kind("finish-rollout", TEST_RESULT)
+RETRAINING = Kind("start-retraining", TEST_RESULT)
 DECISION = Kind("enforce-policy", VERIFICATION_SUMMARY)
 
 KINDS = {
@@ -53,5 +55,6 @@ KINDS = {
         *(FETCHING, MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
         *(TRAINING, MODEL_SIGNATURE, DRIFT, PROFILE, DECISION, DEPLOYMENT),
         *(CANARY, ROLLOUT),
+        RETRAINING,
     )
 }

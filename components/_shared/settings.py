@@ -47,8 +47,17 @@ Vault and OpenBao, for `vault:` and `vault-hmac:` (where both names are given, t
 | CUSTODY_VAULT_SECRET_ID_FILE | approle: file with the secret id | none |
 | CUSTODY_VAULT_WRAPPED_SECRET_ID_FILE | approle: file with a token that wraps the secret id; single use | none |
 
-A Kubeflow Pipelines server, for `kfp-custody upload`, `submit` and `schedule` (where both names are given, the first
-that is set counts; all but the last two are options on the command line as well):
+What starts retrainings (`start_retraining`, `kfp-custody webhook`):
+
+| variable | meaning | default |
+|---|---|---|
+| CUSTODY_RETRAINING | the retraining file: what may be started | retraining.yaml beside the trust file |
+| CUSTODY_WATCH_STATE | where claims are kept: `kubernetes[:NAMESPACE]` or an absolute folder | in a pod `kubernetes` |
+| CUSTODY_RETRAIN | what starts them: `kfp`, or `local` for a command on this machine | kfp |
+| CUSTODY_RETRAIN_COMMAND | local: the command; it is given the file of the order and a folder | none |
+
+A Kubeflow Pipelines server, for the same and for `kfp-custody upload`, `submit` and `schedule` (where both names are
+given, the first that is set counts; all but the last two are options on the command line as well):
 
 | variable | meaning | default |
 |---|---|---|
@@ -63,6 +72,7 @@ that is set counts; all but the last two are options on the command line as well
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -248,6 +258,56 @@ class KfpSettings:
     interval: float
 
 
+@dataclass(frozen=True)
+class WatchSettings:
+    """What starts retrainings, and where claims of them are kept; see the table above.
+
+    `namespace` is that of the Leases, None when `folder` keeps the claims; `command` is that of the local starter, None
+    when Kubeflow Pipelines starts the runs.
+    """
+
+    orders_file: Path
+    folder: Path | None
+    namespace: str | None
+    command: tuple[str, ...] | None
+
+
+def load_watch_settings(trust_file: Path, environ: Mapping[str, str] = os.environ) -> WatchSettings:
+    """Read what starts retrainings.
+
+    Raises:
+        Misconfigured: it is not said where claims are kept, or how runs are started.
+    """
+    state = environ.get("CUSTODY_WATCH_STATE") or ("kubernetes" if environ.get("KUBERNETES_SERVICE_HOST") else "")
+    where, _, namespace = state.partition(":")
+    if where == "kubernetes" and not namespace:
+        namespace = environ.get("KFP_NAMESPACE") or _own_namespace() or ""
+    if not (where == "kubernetes" and namespace) and not state.startswith("/"):
+        raise Misconfigured(
+            "It is not said where claims of retrainings are kept, so none could be started once.",
+            evidence=f"CUSTODY_WATCH_STATE is {repr(state[:80]) if state else 'not set'}",
+            remedy="Set it to kubernetes:NAMESPACE, or to the absolute path of a folder that all tasks share.",
+            code=codes.WATCH_SETTINGS,
+        )
+    how, command = environ.get("CUSTODY_RETRAIN") or "kfp", environ.get("CUSTODY_RETRAIN_COMMAND") or ""
+    if how not in ("kfp", "local") or (how == "local" and not command):
+        raise Misconfigured(
+            "It is not said how a retraining is started.",
+            evidence=f"CUSTODY_RETRAIN is {how[:80]!r}{'' if command else ' and CUSTODY_RETRAIN_COMMAND is not set'}",
+            remedy="Set CUSTODY_RETRAIN to kfp, or to local and CUSTODY_RETRAIN_COMMAND to a command.",
+            code=codes.WATCH_SETTINGS,
+        )
+    orders = _path(environ, "CUSTODY_RETRAINING") or trust_file.with_name("retraining.yaml")
+    folder = None if where == "kubernetes" else Path(state)
+    return WatchSettings(
+        orders, folder, namespace if folder is None else None, tuple(shlex.split(command)) if how == "local" else None
+    )
+
+
+def _own_namespace() -> str | None:
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else None
+
+
 # Where Kubeflow and Kubernetes mount into every pod what a client needs.
 _PROJECTED_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -272,10 +332,9 @@ def load_kfp_settings(options: Mapping[str, str], environ: Mapping[str, str] = o
     if not host and given.get("KUBERNETES_SERVICE_HOST"):  # Kubernetes sets it in every pod
         host = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
     ui = given.get("KF_PIPELINES_UI_ENDPOINT")
-    own = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else None
     return KfpSettings(
         host=_kfp_address(host, "KFP_HOST (or --host)") if host else None,
-        namespace=given.get("KFP_NAMESPACE") or own,
+        namespace=given.get("KFP_NAMESPACE") or _own_namespace(),
         token_file=_path(given, "CUSTODY_KFP_TOKEN_FILE")
         or _path(given, "KF_PIPELINES_SA_TOKEN_PATH")
         or (_PROJECTED_TOKEN if _PROJECTED_TOKEN.is_file() else None),

@@ -306,6 +306,7 @@ def test_gate_and_deployer_and_nobody_else_ask_for_the_signers_identity(pipeline
 
 
 SIGNER = {"custody/identity": "signer"}
+WATCH = ("custody-run", "custody-watch", "custody-watch-runs")
 CANARY = {"deploy-model-2", "analyse-canary", "finish-rollout", "refuse-rollout", "close-rollout"}
 
 
@@ -425,6 +426,7 @@ def test_only_promotion_may_deploy_to_production_and_training_stays_at_home() ->
     }
     assert bound == {
         ("custody-training", "custody-run", "custody-training", "custody-pipeline"),
+        *(("custody-training", role, "custody-training", "custody-watch") for role in WATCH),
         ("custody-staging", "custody-deployer", "custody-training", "custody-pipeline"),
         ("custody-promotion", "custody-run", "custody-promotion", "custody-promotion"),
         ("custody-production", "custody-deployer", "custody-promotion", "custody-promotion"),
