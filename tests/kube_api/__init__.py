@@ -1,10 +1,10 @@
 """A fake Kubernetes API server: it stands in for a real one, which cannot run on this machine.
 
 Real HTTP on 127.0.0.1 with real clients, and the answers that Kubernetes documents: versions, conflicts, server-side
-apply, watches, schemas, CEL, admission policies, RBAC. It shows that our side copes with these answers; that a real API
-server gives them was not verified here. Not there: JSON and strategic patches, list types other than atomic, conversion
-between versions, pagination, other subresources than /status, mutating admission, webhooks, garbage collection, and
-everything that controllers do (`on_change` lets a test do it).
+apply, watches, schemas, CEL, admission policies, RBAC and reviews of one's own access. It shows that our side copes
+with these answers; that a real API server gives them was not verified here. Not there: JSON and strategic patches, list
+types other than atomic, conversion between versions, pagination, other subresources than /status, mutating admission,
+webhooks, garbage collection, and everything that controllers do (`on_change` lets a test do it).
 """
 
 from kube_api.faults import Fault

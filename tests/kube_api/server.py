@@ -10,6 +10,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from kube_api import reviews
 from kube_api.answers import Refused
 from kube_api.discovery import document
 from kube_api.expressions import Unsupported
@@ -104,6 +105,9 @@ class Handler(BaseHTTPRequestHandler):
         found = document(request.path, server.kinds)
         if found is not None:
             self._send(200, found, {})
+            return
+        if request.path.rstrip("/") == reviews.PATH:
+            self._send(201, reviews.review(request, server.rbac), {})
             return
         if request.kind is None or request.subresource not in ("", "status"):
             raise Refused(404, "NotFound", "the server could not find the requested resource")

@@ -66,7 +66,7 @@ class Operator:
             running = {f"{name}-{each}-0-model": {"replicas": 1, "availableReplicas": 1} for each in names}
             status = {"state": "Available", "deploymentStatus": running}
         if document.get("status") != status:
-            self.api.store.set_status(kind, NAMESPACE, name, status)
+            self.api.store.set_status(kind, document["metadata"]["namespace"], name, status)
 
 
 def roles(without: str = "") -> list[dict[str, Any]]:

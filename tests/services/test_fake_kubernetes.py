@@ -16,7 +16,15 @@ import pytest
 import urllib3
 import yaml
 from kubernetes import watch
-from kubernetes.client import ApiException, CoreV1Api, CustomObjectsApi
+from kubernetes.client import (
+    ApiException,
+    AuthorizationV1Api,
+    CoreV1Api,
+    CustomObjectsApi,
+    V1ResourceAttributes,
+    V1SelfSubjectAccessReview,
+    V1SelfSubjectAccessReviewSpec,
+)
 from kubernetes.dynamic import DynamicClient
 
 from kube_api import ADMIN_TOKEN, EXPERIMENT, MODEL, FakeApi, Fault, Kind, fake_api
@@ -766,6 +774,32 @@ def test_applying_what_is_absent_needs_patch_and_create(guarded: FakeApi) -> Non
     Models(guarded, kind=EXPERIMENT).create(body)
     deployer.apply(body)
     Models(guarded, "deployer-token").apply(model())
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "namespace", "allowed"),
+    [
+        ("create", "models", "serving", True),
+        ("update", "models", "serving", False),
+        ("update", "models/status", "serving", True),
+        ("create", "models", "elsewhere", False),
+        ("list", "models", "", True),
+        ("list", "experiments", "serving", False),
+        ("get", "secrets", "serving", False),
+    ],
+)
+def test_a_review_of_ones_own_access_says_what_the_roles_say(
+    guarded: FakeApi, verb: str, resource: str, namespace: str, allowed: bool
+) -> None:
+    plural, _, subresource = resource.partition("/")
+    group = "" if resource == "secrets" else MODEL.group
+    asked = V1ResourceAttributes(group=group, resource=plural, subresource=subresource, verb=verb, namespace=namespace)
+    review = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=asked))
+    api = AuthorizationV1Api(guarded.api_client("deployer-token"))
+    assert api.create_self_subject_access_review(review).status.allowed is allowed
+    assert AuthorizationV1Api(guarded.api_client()).create_self_subject_access_review(review).status.allowed
+    forged = AuthorizationV1Api(guarded.api_client("forged"))
+    refused(401, lambda: forged.create_self_subject_access_review(review))
 
 
 def test_an_unknown_token_is_nobody(guarded: FakeApi) -> None:

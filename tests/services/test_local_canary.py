@@ -9,13 +9,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from securesystemslib.signer import Signer
 
@@ -32,6 +31,7 @@ from kfp_custody.components.seldon_deployment.rollout import stages
 from kfp_custody.components.seldon_deployment.rollout.analysis import Limits
 from kfp_custody.components.seldon_deployment.rollout.local import LocalTarget
 from kfp_custody.components.seldon_deployment.rollout.stages import Inputs, Outputs
+from services.traffic import Traffic, flowing, inputs
 from unit.seldon_deployment.signed_models import decide, sign, trust_text, write_model
 
 pytestmark = pytest.mark.services
@@ -77,38 +77,11 @@ class Service:
         return httpx.Client(verify=context, headers=headers, trust_env=False, timeout=20)
 
     def ask(self, client: httpx.Client, seed: int = 0) -> httpx.Response:
-        chance = np.random.default_rng(seed)
-        inputs = [
-            {"name": "amount", "datatype": "FP64", "shape": [1, 1], "data": [float(chance.random())]},
-            {"name": "channel", "datatype": "BYTES", "shape": [1, 1], "data": [str(chance.choice(["atm", "pos"]))]},
-            {"name": "is_foreign", "datatype": "FP64", "shape": [1, 1], "data": [float(chance.integers(0, 2))]},
-        ]
-        return client.post(f"{self.target.url}/infer", json={"inputs": inputs})
+        return client.post(f"{self.target.url}/infer", json={"inputs": inputs(seed)})
 
-    @contextmanager
-    def traffic(self) -> Iterator["Traffic"]:
+    def traffic(self) -> AbstractContextManager[Traffic]:
         """Requests, one after the other, until the block ends."""
-        traffic, done = Traffic(), threading.Event()
-
-        def go() -> None:
-            with self.client() as client:
-                for seed in itertools.count():
-                    if done.is_set():
-                        return
-                    try:
-                        answer = self.ask(client, seed)
-                    except httpx.TransportError as error:
-                        traffic.add(type(error).__name__, "")
-                        continue
-                    traffic.add(str(answer.status_code), answer.json()["model_version"] if answer.is_success else "")
-
-        thread = threading.Thread(target=go)
-        thread.start()
-        try:
-            yield traffic
-        finally:
-            done.set()
-            thread.join()
+        return flowing(self.client(), self.ask, "model_version")
 
     def logged(self) -> Counter[tuple[int, str]]:
         """What the door's own log says, by status and backend."""
@@ -116,19 +89,6 @@ class Service:
 
         lines = (self.home / "door" / "access.jsonl").read_text().splitlines()
         return Counter((entry["status"], entry["backend"]) for entry in map(json.loads, lines))
-
-
-@dataclass
-class Traffic:
-    """What became of the requests: (status, version) in the order of the answers."""
-
-    answers: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, status: str, version: str) -> None:
-        self.answers.append((status, version))
-
-    def count(self, since: int = 0) -> Counter[str]:
-        return Counter(status for status, _ in self.answers[since:])
 
 
 @dataclass

@@ -1,8 +1,5 @@
 """Counts of versions from a real Prometheus, which scrapes what the model server's own telemetry exports."""
 
-import json
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from kfp_custody.components._shared.errors import ServiceUnreachable
 from kfp_custody.components.seldon_deployment import child
@@ -21,6 +18,7 @@ from kfp_custody.components.seldon_deployment.rollout.on_seldon_v2 import Seldon
 from kfp_custody.components.seldon_deployment.rollout.prometheus import Prometheus, Queries
 from kfp_custody.components.seldon_deployment.rollout.target import version_of
 from kfp_custody.components.seldon_deployment.serving import telemetry
+from services.prometheus_server import PrometheusServer
 from unit.seldon_deployment.test_seldon_v2 import ADMITTED
 
 pytestmark = pytest.mark.services
@@ -29,10 +27,11 @@ VERSION = version_of(ADMITTED)
 
 @dataclass
 class Counted:
-    """A running Prometheus, and the counter of requests that it scrapes."""
+    """A running Prometheus, and the counts of Seldon's agent and Envoy that it scrapes."""
 
     url: str
     requests: Counter
+    envoy: Gauge
 
     def wait_for(self, queries: Queries, requests: float) -> None:
         deadline = time.monotonic() + 30
@@ -44,33 +43,25 @@ class Counted:
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counted]:
     root = tmp_path_factory.mktemp("prometheus")
-    program = shutil.which("prometheus")
-    assert program, "Prometheus is part of the tools of CI: apt-get install prometheus"
     served, mesh, port = child.free_ports(3)
     registry = CollectorRegistry()
     requests = Counter("seldon_model_infer", "As Seldon's agent counts", ("model_internal", "code"), registry=registry)
+    labels = ("envoy_cluster_name", "envoy_response_code")
+    envoy = Gauge("envoy_cluster_upstream_rq", "As Envoy counts: without _total", labels, registry=registry)
     servers = [
         start_http_server(served, "127.0.0.1", telemetry.REGISTRY),
         start_http_server(mesh, "127.0.0.1", registry),
     ]
-    targets = {"targets": [f"127.0.0.1:{served}", f"127.0.0.1:{mesh}"]}
-    settings = {
-        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
-        "scrape_configs": [{"job_name": "models", "static_configs": [targets]}],
-    }
-    (root / "prometheus.yml").write_text(json.dumps(settings))
-    command = [program, f"--config.file={root}/prometheus.yml", f"--storage.tsdb.path={root}/data",
-               f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
-    with (root / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            yield Counted(f"http://127.0.0.1:{port}", requests)
-        finally:
-            process.terminate()
-            process.wait(20)
-            for server, thread in servers:
-                server.shutdown()
-                server.server_close()
-                thread.join()
+    server = PrometheusServer(root, port, [f"127.0.0.1:{served}", f"127.0.0.1:{mesh}"], "200ms")
+    try:
+        server.start()
+        yield Counted(server.url, requests, envoy)
+    finally:
+        server.stop()
+        for http, thread in servers:
+            http.shutdown()
+            http.server_close()
+            thread.join()
 
 
 def queries(kind: type[ClusterTarget]) -> Queries:
@@ -88,12 +79,15 @@ def test_what_was_answered_is_counted_exactly(counted: Counted) -> None:
     counted.requests.labels(name, "200").inc(3)
     counted.requests.labels(name, "503").inc(2)
     counted.requests.labels("fraud-99999999_1", "200").inc(50)
+    for cluster, code, times in (("_http", "200", 3), ("_http", "502", 4), ("_grpc", "504", 1), ("0_http", "502", 7)):
+        counted.envoy.labels(name + cluster, code).inc(times)
+    counted.envoy.labels("fraud-99999999_1_http", "502").inc(50)
     asked = queries(SeldonV2)
     try:
         deadline = time.monotonic() + 30
         while True:
             try:
-                counted.wait_for(asked, 5)
+                counted.wait_for(asked, 17)
                 break
             except ServiceUnreachable:
                 assert time.monotonic() < deadline
@@ -102,7 +96,7 @@ def test_what_was_answered_is_counted_exactly(counted: Counted) -> None:
     finally:
         ours.end()
         other.end()
-    assert (found.requests, found.errors) == (5, 2)
+    assert (found.requests, found.errors) == (17, 14), "with what Envoy alone saw, of both copies of the model"
     assert found.seconds[0.0025] == 1
     assert found.seconds[0.025] == 2
     assert max(found.seconds.values()) == 3

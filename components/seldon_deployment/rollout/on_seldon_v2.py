@@ -78,11 +78,13 @@ class SeldonV2(ClusterTarget):
     def _queries(self, version: Version) -> Queries:
         internal = f'model_internal=~"{self._name(version)}_[0-9]+"'
         served = f'model=~"{self._name(version)}(_[0-9]+)?"'
-        total = f"seldon_model_infer_total{{{internal}}}"
         failed = 'code=~"5..|UNKNOWN|INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED|UNIMPLEMENTED|DATA_LOSS"'
+        # Seldon's agent counts what the model server answered; that nobody answered, its Envoy alone can tell.
+        cluster = f'envoy_cluster_name=~"{self._name(version)}_[0-9]+_(http|grpc)"'
+        unanswered = f'envoy_cluster_upstream_rq{{{cluster},envoy_response_code=~"50[234]"}}'
         return Queries(
-            requests=f"sum({total})",
-            errors=f"sum(seldon_model_infer_total{{{internal},{failed}}})",
+            requests=f"sum(seldon_model_infer_total{{{internal}}} or {unanswered})",
+            errors=f"sum(seldon_model_infer_total{{{internal},{failed}}} or {unanswered})",
             seconds=f"sum by (le) (custody_inference_seconds_bucket{{{served}}})",
             scores=f"sum by (le) (custody_inference_score_bucket{{{served}}})",
         )
