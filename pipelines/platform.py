@@ -66,6 +66,7 @@ RETRIES = {
     "sign_model": 2,  # the bytes stay; keyless, one more entry in a public log
     "profile_dataset": 2,
     "check_drift": 2,  # reads, and signs what it read
+    "check_profile_drift": 2,
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,
     # These go on with the state of the rollout, so an attempt after a lost node finds where the last one was.
