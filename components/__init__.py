@@ -22,6 +22,7 @@ CATALOG: dict[str, str] = {
     "train_model": "model_training",
     "sign_model": "artifact_signing",
     "check_drift": "drift_detection",
+    "check_profile_drift": "drift_detection",
     "profile_dataset": "drift_detection",
     "start_retraining": "retraining",
     "enforce_policy": "policy_gate",

@@ -67,6 +67,7 @@ RETRIES = {
     "sign_model": 2,  # the bytes stay; keyless, one more entry in a public log
     "profile_dataset": 2,
     "check_drift": 2,  # reads, and signs what it read
+    "check_profile_drift": 2,
     "start_retraining": 2,  # claims first: what an attempt started before it died, the next one finds
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,

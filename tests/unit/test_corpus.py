@@ -21,6 +21,7 @@ from kfp_custody.components._shared.kinds import (
     FETCHING,
     KINDS,
     PROFILE,
+    PROFILE_DRIFT,
     RETRAINING,
     ROLLOUT,
     SHARD_ATTESTATION,
@@ -101,7 +102,7 @@ def test_its_public_keys_are_those_of_its_trust_file(version: Version) -> None:
 
 
 # Kinds that a chain need not have, or that came after the first corpus.
-BESIDE = (SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE, CANARY, ROLLOUT, RETRAINING)
+BESIDE = (SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE, PROFILE_DRIFT, CANARY, ROLLOUT, RETRAINING)
 
 
 @each_version

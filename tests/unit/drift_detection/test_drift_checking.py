@@ -14,6 +14,7 @@ from kfp_custody.components.drift_detection.checking import check
 from kfp_custody.components.drift_detection.columns import open_columns
 from kfp_custody.components.drift_detection.limits import load_thresholds
 from kfp_custody.components.drift_detection.reporting import coverage, html, metrics, report_json
+from kfp_custody.components.drift_detection.sources import Dataset
 
 THRESHOLDS = load_thresholds("default")
 
@@ -24,7 +25,7 @@ def judge(tmp_path, model_dir):
         sides = []
         for role, columns in (("reference", reference or month()), ("current", current)):
             root = write_month(tmp_path / role, columns)
-            sides.append(open_columns(root, ["data.parquet"], role))
+            sides.append(Dataset(open_columns(root, ["data.parquet"], role), THRESHOLDS.sample_rows))
         drift = check(*sides, load_scorer(model_dir), label, THRESHOLDS)
         document = json.loads(report_json(drift, THRESHOLDS))  # whatever came in, the reports can be written
         assert document["verdict"] == drift.verdict
@@ -210,4 +211,4 @@ def test_a_dataset_of_several_files_and_names_with_dots_are_read_whole(tmp_path)
     columns = open_columns(tmp_path, ["0.parquet", "1.parquet", "2.parquet"], "current")
     assert columns.rows == 4
     assert np.array_equal(columns.numbers("a"), [0, np.nan, 2, np.nan], equal_nan=True)
-    assert columns.texts("a.b").to_pylist() == ["x", None, "x", None]
+    assert [text for group in columns.texts("a.b") for text in group.to_pylist()] == ["x", None, "x", None]
