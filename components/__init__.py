@@ -23,6 +23,7 @@ CATALOG: dict[str, str] = {
     "sign_model": "artifact_signing",
     "check_drift": "drift_detection",
     "profile_dataset": "drift_detection",
+    "publish_metrics": "metrics_publishing",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",

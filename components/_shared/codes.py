@@ -177,6 +177,7 @@ STORE_SILENT = _code(441, "a server that keeps data did not answer")
 STORE_FAILING = _code(442, "a server that keeps data answered with an error of its own")
 TRANSFER = _code(443, "a transfer broke again and again")
 SIGSTORE = _code(451, "Sigstore (certificate authority, log or its metadata) did not answer, or not usefully")
+PUSHGATEWAY = _code(485, "the Pushgateway did not answer, or answered with an error")
 ENGINE_SILENT = _code(481, "no container engine answers")
 
 # --- E5xx Misconfigured ----------------------------------------------------------------------------------------------
@@ -214,6 +215,7 @@ EXPORT_EXISTS = _code(549, "the folder that a model would be exported to exists 
 COMPILE_CHOICE = _code(546, "the default of a pipeline's parameter is none of the values that its stage accepts")
 IMAGE_PREFIX = _code(547, "the image prefix is no registry with a path")
 IMAGE_PINS = _code(548, "the pins are not image and digest, name an unknown image, or miss one")
+PUSHGATEWAY_SETTINGS = _code(542, "the address of the Pushgateway or its credentials are wrong")
 PORT = _code(541, "the port of the local model server is no port number")
 POLICY_FILE = _code(561, "the policy file was not accepted")
 KEY_MISSING = _code(571, "the service or token has no such key, or refuses it to this stage")
