@@ -122,7 +122,7 @@ def _silent(evidence: str) -> ServiceUnreachable:
     return ServiceUnreachable(
         "The Pushgateway did not take the metrics.",
         evidence=evidence,
-        remedy="Check CUSTODY_PUSHGATEWAY and that this task may reach it, then publish again: it changes nothing else.",
+        remedy="Check CUSTODY_PUSHGATEWAY and that this task may reach it, then publish again; that changes nothing.",
         code=codes.PUSHGATEWAY,
     )
 
