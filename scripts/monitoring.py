@@ -91,7 +91,10 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                     )
                     for quantile in (0.5, 0.9, 0.99)
                 ]
-                + [("custody:objective_latency_seconds", "objective of p99")],
+                + [
+                    ("custody:door_latency_seconds:p99_rate5m", "door p99"),
+                    ("custody:objective_latency_seconds", "objective"),
+                ],
             ),
             (
                 "Errors",
@@ -191,7 +194,7 @@ def grafana_dashboard(uid: str) -> str:
         place = GridPos(h=_HEIGHT, w=_WIDTH, x=number % _COLUMNS * _WIDTH, y=number // _COLUMNS * _HEIGHT)
         panel = timeseries.Panel().id(number + 1).title(name).unit(unit).datasource(_SOURCE).grid_pos(place)
         panel.legend(common.VizLegendOptions().show_legend(True))
-        for ref, (expression, legend) in zip("ABCD", queries, strict=False):
+        for ref, (expression, legend) in zip("ABCDE", queries, strict=False):
             panel.with_target(prometheus.Dataquery().ref_id(ref).expr(expression).legend_format(legend))
         built.with_panel(panel)
     return JSONEncoder(sort_keys=True, indent=2).encode(built.build()) + "\n"

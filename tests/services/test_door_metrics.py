@@ -22,7 +22,7 @@ def counted(opened: OpenDoor) -> dict[str, float]:
     text = proxy.ask(opened.files, "/stats/prometheus")
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
-        for sample in family.samples:
+        for sample in family.samples if family.type == "counter" else ():
             # A counter's _total is added by this reader, and is not in Envoy's text.
             name = sample.name if sample.name in ENVOY else sample.name.removesuffix("_total")
             if name in ENVOY and sample.labels["envoy_http_conn_manager_prefix"] != "admin":

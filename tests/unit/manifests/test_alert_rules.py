@@ -23,7 +23,10 @@ RULES = yaml.safe_load((MONITORING / "rules.yml").read_text())
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule}
 RECORDED = {rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule}
 # Of the door: tests/services/test_door_metrics.py asks a real Envoy. Of Seldon Core: as the rollouts count by it.
-ENVOY = {"envoy_http_downstream_rq_xx", "envoy_http_jwt_authn_denied", "envoy_http_rbac_denied"}
+ENVOY = {
+    *("envoy_http_downstream_rq_xx", "envoy_http_jwt_authn_denied", "envoy_http_rbac_denied"),
+    "envoy_http_downstream_rq_time_bucket",
+}
 SELDON = {"seldon_model_infer_total"}
 
 LAST_RUN, RESULT = "custody_check_last_run_timestamp_seconds", "custody_check_result"
@@ -82,6 +85,16 @@ def latencies(**buckets: str) -> Series:
     return {
         of("custody_inference_seconds_bucket", model="fraud", version="a", le=bounds[key]): values
         for key, values in buckets.items()
+    }
+
+
+def waits(*, quick: str, slow: str) -> Series:
+    name, admin = "envoy_http_downstream_rq_time_bucket", "0+100000x30"
+    return {
+        of(name, **DOOR, le="500"): quick,
+        of(name, **DOOR, le="1000"): slow,
+        of(name, **DOOR, le="+Inf"): slow,
+        **{of(name, **ADMIN, le=bound): admin for bound in ("500", "1000", "+Inf")},
     }
 
 
@@ -147,6 +160,19 @@ CASES = [
         at="15m",
         labels={"model": "fraud"},
         value="992.5ms",
+    ),
+    Case(
+        "CustodyLatencyHighAtDoor",
+        waits(quick="0+0x30", slow="0+60x30"),
+        waits(quick="0+60x30", slow="0+60x30"),
+        at="15m",
+        value="995ms",
+    ),
+    Case(
+        "CustodyServersAbsent",
+        {of("custody_models_refused_total", instance="a"): "0 stale"},
+        {of("custody_models_refused_total", instance="a"): "0x30"},
+        at="20m",
     ),
     window_case("CustodyLatencyHighInLogs", "custody_monitor_latency_seconds", "0.8", "0.5", "800ms", percentile="99"),
     Case("CustodyErrorsAtDoor", door("0+3x30", "0+97x30"), door("0+1x30", "0+199x30"), at="15m", value="3%"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from itertools import combinations
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from unit.manifests.promql import metric_names
 from unit.manifests.test_alert_rules import MONITORING, exported, known
 
+kustomize = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to render the overlays")
 DASHBOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
 
 
@@ -90,3 +92,21 @@ def test_names_are_found_in_an_expression_and_nothing_else() -> None:
     query = 'sum by (model, le) (rate(a_bucket{le=~"b|c"}[5m] offset 1h)) / on (d) group_left (e) f:g:h'
     query += " and -i > 1e3 == bool inf"
     assert metric_names(query) == {"a_bucket", "f:g:h", "i"}
+
+
+@kustomize
+def test_an_overlay_gets_rules_and_dashboards_with_the_component(tmp_path: Path) -> None:
+    copy = shutil.copytree(MONITORING, tmp_path / "monitoring")
+    (tmp_path / "overlay").mkdir()
+    overlay = {"kind": "Kustomization", "namespace": "watched", "components": [f"../{copy.name}"]}
+    (tmp_path / "overlay" / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path / "overlay")], capture_output=True, text=True, check=True
+    )
+    boards, rules = sorted(yaml.safe_load_all(done.stdout), key=lambda each: str(each["kind"]))
+    assert {each["metadata"]["namespace"] for each in (boards, rules)} == {"watched"}
+    assert boards["metadata"]["labels"] == {"grafana_dashboard": "1"}
+    assert {name: json.loads(text) for name, text in boards["data"].items()} == {
+        path.name: load(path) for path in DASHBOARDS
+    }
+    assert rules["kind"] == "PrometheusRule"
