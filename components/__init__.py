@@ -24,6 +24,7 @@ CATALOG: dict[str, str] = {
     "check_drift": "drift_detection",
     "check_profile_drift": "drift_detection",
     "profile_dataset": "drift_detection",
+    "publish_metrics": "metrics_publishing",
     "start_retraining": "retraining",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",

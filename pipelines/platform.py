@@ -22,8 +22,14 @@ _SIGNER_ROOMS = ("policy_gate", "seldon_deployment")
 _SETTINGS = (
     *("CUSTODY_SIGNER", "CUSTODY_DVC_REMOTE", "CUSTODY_NAMESPACE", "CUSTODY_DEPLOY_TARGET", "MLFLOW_TRACKING_URI"),
     *("CUSTODY_PROMETHEUS", "CUSTODY_SERVING_IMAGE", "CUSTODY_KSERVE_MODE"),
+    "CUSTODY_PUSHGATEWAY",
     *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "CUSTODY_VAULT_AUTH", "CUSTODY_VAULT_AUTH_MOUNT"),
 )
+# What one room alone reads.
+_ROOM_SETTINGS = {
+    "pii_masking": ("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT"),
+    "metrics_publishing": tuple(f"CUSTODY_PUSHGATEWAY_{file}_FILE" for file in ("TOKEN", "LOGIN", "CA")),
+}
 
 SCRATCH = "/tmp"  # noqa: S108  (an emptyDir of the pod, not the machine's)
 
@@ -48,6 +54,7 @@ NEEDS = {
     "model_training": Needs(("1", "4"), ("2Gi", "8Gi"), "4Gi", 360),
     "artifact_signing": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 30),
     "drift_detection": Needs(("500m", "2"), ("1Gi", "4Gi"), "2Gi", 120),
+    "metrics_publishing": Needs(("100m", "1"), ("128Mi", "512Mi"), "1Gi", 30),
     "retraining": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 60),
     "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
     "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 360),
@@ -67,6 +74,7 @@ RETRIES = {
     "sign_model": 2,  # the bytes stay; keyless, one more entry in a public log
     "profile_dataset": 2,
     "check_drift": 2,  # reads, and signs what it read
+    "publish_metrics": 2,  # pushes the same numbers again
     "check_profile_drift": 2,
     "start_retraining": 2,  # claims first: what an attempt started before it died, the next one finds
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
@@ -107,12 +115,14 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     kubernetes.use_config_map_as_volume(task, "custody-trust", "/etc/custody/trust", optional=True)
     own, role = f"CUSTODY_SIGNER_{room.upper()}", f"CUSTODY_VAULT_ROLE_{identity.upper()}"
     # The masking key is a mounted file, or what a secret URI names.
-    names = (*_SETTINGS, own, *(("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT") if room == "pii_masking" else ()))
+    names = (*_SETTINGS, own, *_ROOM_SETTINGS.get(room, ()))
     environment = {name: name for name in names} | {role: "CUSTODY_VAULT_ROLE"}
     kubernetes.use_config_map_as_env(task, "custody-settings", environment, optional=True)
     kubernetes.use_secret_as_volume(task, "custody-signing", "/etc/custody/signing", optional=True)
     if room == "pii_masking":
         kubernetes.use_secret_as_volume(task, "custody-masking", "/etc/custody/masking", optional=True)
+    if room == "metrics_publishing":  # what CUSTODY_PUSHGATEWAY_*_FILE name
+        kubernetes.use_secret_as_volume(task, "custody-monitoring", "/etc/custody/monitoring", optional=True)
     if room == "data_versioning":  # what the sources file, beside the trust file, names as file:/etc/custody/sources/..
         kubernetes.use_secret_as_volume(task, "custody-sources", "/etc/custody/sources", optional=True)
     return task

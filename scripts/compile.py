@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monitoring import monitoring
+
 from kfp_custody.components import CATALOG
 from kfp_custody.components._cli.compiling import elyra, gitops, ir
 from kfp_custody.components._cli.compiling.formats import Wishes, as_gitops, compiled, elyra_text
@@ -67,6 +69,7 @@ def generated() -> dict[Path, str]:
         files[folder / "README.md"] = with_block(folder / "README.md", "spec", tables)
     manifests = as_gitops(pipelines, Wishes())
     files |= {ROOT / "manifests" / "pipelines" / name: text for name, text in manifests.items()}
+    files |= monitoring(ROOT / "manifests/components/monitoring")
     files[ROOT / "pipelines/fraud_detection/chain.svg"] = draw_chain((), "PASSED", {}) + "\n"
     files[ROOT / "README.md"] = with_block(
         ROOT / "README.md", "components", table(("component", "takes", "gives", "in one line"), catalogue)

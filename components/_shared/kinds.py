@@ -6,7 +6,7 @@
 | profile-dataset | https://slsa.dev/provenance/v1 | its buildType |
 | mask-pii, mask-shard, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | check-profile-drift, analyse-canary, finish-rollout | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
-| start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| monitor-inference, start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -43,8 +43,9 @@ SHARD_ATTESTATION = Kind("attest-shard", PROVENANCE)
 TRAINING = Kind("train-model", PROVENANCE)
 MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
 DRIFT = Kind("check-drift", TEST_RESULT)
-PROFILE = Kind("profile-dataset", PROVENANCE)
 PROFILE_DRIFT = Kind("check-profile-drift", TEST_RESULT)
+MONITORING = Kind("monitor-inference", TEST_RESULT)
+PROFILE = Kind("profile-dataset", PROVENANCE)
 DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
 CANARY = Kind("analyse-canary", TEST_RESULT)
 ROLLOUT = Kind("finish-rollout", TEST_RESULT)
@@ -57,6 +58,6 @@ KINDS = {
         *(FETCHING, MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
         *(TRAINING, MODEL_SIGNATURE, DRIFT, PROFILE, DECISION, DEPLOYMENT),
         *(CANARY, ROLLOUT, PROFILE_DRIFT),
-        RETRAINING,
+        *(MONITORING, RETRAINING),
     )
 }

@@ -19,6 +19,10 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_SERVING_PORT | its HTTP port | 18080 |
 | CUSTODY_PROMETHEUS | Prometheus that counts what the versions of a model answer in a cluster | none |
 | CUSTODY_PROMETHEUS_TOKEN_FILE | file with a bearer token for it | none: no token |
+| CUSTODY_PUSHGATEWAY | Pushgateway that `publish_metrics` pushes to | none: not pushed |
+| CUSTODY_PUSHGATEWAY_TOKEN_FILE | file with a bearer token for it | none |
+| CUSTODY_PUSHGATEWAY_LOGIN_FILE | file with a login for it, `user:password` | none |
+| CUSTODY_PUSHGATEWAY_CA_FILE | CA bundle that its certificate must chain to | the system's |
 | CUSTODY_SERVING_IMAGE | image of the model server in a cluster, by digest | this version's, by tag |
 | CUSTODY_KSERVE_MODE | deployment mode of KServe: Standard or Knative | Standard |
 | CUSTODY_DOOR | door file of canaries on this machine: who may call what | made there: this user's own client |
@@ -103,6 +107,10 @@ class Settings:
     door_port: int = 18443
     prometheus: str | None = None
     prometheus_token_file: Path | None = None
+    pushgateway: str | None = None
+    pushgateway_token_file: Path | None = None
+    pushgateway_login_file: Path | None = None
+    pushgateway_ca_file: Path | None = None
     serving_image: str | None = None
     kserve_mode: str = "Standard"
 
@@ -157,8 +165,12 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         door_file=_path(environ, "CUSTODY_DOOR"),
         door_tls=_path(environ, "CUSTODY_DOOR_TLS"),
         door_port=_port(environ, "CUSTODY_DOOR_PORT", "18443"),
-        prometheus=_prometheus(environ.get("CUSTODY_PROMETHEUS")),
+        prometheus=_address(environ, "CUSTODY_PROMETHEUS", "Prometheus", codes.SETTINGS),
         prometheus_token_file=_path(environ, "CUSTODY_PROMETHEUS_TOKEN_FILE"),
+        pushgateway=_address(environ, "CUSTODY_PUSHGATEWAY", "the Pushgateway", codes.PUSHGATEWAY_SETTINGS),
+        pushgateway_token_file=_path(environ, "CUSTODY_PUSHGATEWAY_TOKEN_FILE"),
+        pushgateway_login_file=_path(environ, "CUSTODY_PUSHGATEWAY_LOGIN_FILE"),
+        pushgateway_ca_file=_path(environ, "CUSTODY_PUSHGATEWAY_CA_FILE"),
         serving_image=environ.get("CUSTODY_SERVING_IMAGE") or None,
         kserve_mode=environ.get("CUSTODY_KSERVE_MODE") or "Standard",
     )
@@ -358,12 +370,14 @@ def _kfp_address(address: str, name: str) -> str:
     return address.rstrip("/")
 
 
-def _prometheus(address: str | None) -> str | None:
+def _address(environ: Mapping[str, str], name: str, server: str, code: str) -> str | None:
+    address = environ.get(name)
     if address and not _is_address(address):
         raise Misconfigured(
-            "The address of Prometheus is no address of a server.",
-            evidence="CUSTODY_PROMETHEUS is not of the form https://host:port/path",
+            f"The address of {server} is no address of a server.",
+            evidence=f"{name} is not of the form https://host:port/path",
             remedy="Set it to the server's address alone, without a user, a password or a query.",
+            code=code,
         )
     return address or None
 

@@ -76,11 +76,13 @@ def test_a_stale_file_is_named_left_alone_and_then_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documents = (ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("*/*/README.md"))
-    others = (*ROOT.glob("components/*/*elyra.yaml"), *ROOT.glob("manifests/pipelines/*.yaml"))
+    monitoring = [path for path in ROOT.glob("manifests/components/monitoring/**/*") if path.is_file()]
+    others = (*ROOT.glob("components/*/*elyra.yaml"), *ROOT.glob("manifests/pipelines/*.yaml"), *monitoring)
     for path in (*FILES, *others, *documents, *ROOT.glob("pipelines/*/pipeline.py")):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     script = load_script("compile")
     monkeypatch.setattr(script, "ROOT", tmp_path)
     room = components.CATALOG["mask_pii"]

@@ -43,6 +43,7 @@ _ENTRIES = {
     "artifact_signing": Entry("training", ("supply-chain", "signing", "openssf")),
     "retraining": Entry("monitoring", ("retraining", "schedule", "in-toto")),
     "drift_detection": Entry("evaluation", ("drift", "evidently", "in-toto")),
+    "metrics_publishing": Entry("evaluation", ("monitoring", "prometheus"), (("Pushgateway", ">=1.5.1"),)),
     "policy_gate": Entry("evaluation", ("supply-chain", "policy", "slsa")),
     "seldon_deployment": Entry("deployment", ("serving", "supply-chain"), (("Seldon Core", ">=2.6.0"),)),
 }
