@@ -12,7 +12,7 @@ from kfp_custody.components._shared.documents import canonical_json
 from kfp_custody.components._shared.errors import EvidenceInvalid, Misconfigured
 from kfp_custody.components._shared.evidence import RETRAINING, now, resource, stamp, test_result, write_evidence
 from kfp_custody.components._shared.files import write_atomic
-from kfp_custody.components._shared.kinds import KINDS
+from kfp_custody.components._shared.kinds import DRIFT, MONITORING, PROFILE_DRIFT
 from kfp_custody.components._shared.settings import Settings, load_watch_settings
 from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import Trust, load_trust
@@ -28,7 +28,7 @@ from kfp_custody.components.retraining.windows import mark, parse_time
 ROOM = "retraining"
 ALREADY, NOT_NEEDED, ALERT_ONLY, TOO_LATE = "ALREADY", "NOT_NEEDED", "ALERT_ONLY", "TOO_LATE"
 # What may ask for a retraining.
-FINDINGS: Final = ("check-drift", "check-profile-drift", "monitor-inference")
+FINDINGS: Final = (DRIFT, PROFILE_DRIFT, MONITORING)
 _MAX_HOURS: Final = 24 * 366
 
 
@@ -150,12 +150,12 @@ def _check(wish: Wish, run_id: str) -> datetime:
 
 def _finding(path: Path, trust: Trust, run_id: str) -> Verified:
     """Verify evidence of the kind that lies there, when it is one that may ask for a retraining."""
-    for name in FINDINGS:
-        if (path / f"{name}.sigstore.json").exists():
-            return read_evidence(path, KINDS[name], trust, run_id=run_id)
+    for kind in FINDINGS:
+        if (path / f"{kind.name}.sigstore.json").exists():
+            return read_evidence(path, kind, trust, run_id=run_id)
     raise EvidenceInvalid(
         "There is no evidence that may ask for a retraining.",
-        evidence=f"{path.name}/ holds none of {', '.join(FINDINGS)}",
+        evidence=f"{path.name}/ holds none of {', '.join(kind.name for kind in FINDINGS)}",
         remedy="Wire the evidence of a drift check or of monitor_inference.",
         code=codes.NO_EVIDENCE,
     )
