@@ -228,7 +228,7 @@ def test_the_sources_file_as_shipped_lets_nothing_be_fetched_and_its_examples_ar
 def test_the_sources_file_lies_beside_the_trust_file_of_every_run(overlay: str) -> None:
     for trust in of_kind(overlay, "ConfigMap"):
         if trust["metadata"]["name"] == "custody-trust" and trust["metadata"]["namespace"].endswith("training"):
-            assert set(trust["data"]) == {"trust.yaml", "sources.yaml"}
+            assert set(trust["data"]) == {"trust.yaml", "sources.yaml", "retraining.yaml"}
 
 
 # --- the trust files --------------------------------------------------------------------------------------------------
@@ -372,7 +372,11 @@ def test_a_task_finds_its_settings_in_the_config_map(overlay: str, namespace: st
         if task != "exec-refuse":
             role = next(key for key, variable in names.items() if variable == "CUSTODY_VAULT_ROLE")
             assert settings[role]
-    assert list(trust) == ["sources.yaml", "trust.yaml"]  # /etc/custody/trust/trust.yaml, the default of CUSTODY_TRUST
+    assert list(trust) == [
+        "retraining.yaml",
+        "sources.yaml",
+        "trust.yaml",
+    ]  # /etc/custody/trust/trust.yaml, the default of CUSTODY_TRUST
     everywhere = {
         each["configMapKey"]
         for name in ("fraud_detection", "promotion")
