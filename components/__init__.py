@@ -13,6 +13,7 @@ from typing import Any
 # The one list of rooms: component function -> folder. The first function of a room owns its component.yaml.
 CATALOG: dict[str, str] = {
     "fetch_dataset": "data_versioning",
+    "collect_logs": "data_versioning",
     "mask_pii": "pii_masking",
     "plan_shards": "pii_masking",
     "mask_shard": "pii_masking",
@@ -23,6 +24,7 @@ CATALOG: dict[str, str] = {
     "sign_model": "artifact_signing",
     "check_drift": "drift_detection",
     "profile_dataset": "drift_detection",
+    "monitor_inference": "inference_monitoring",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",

@@ -28,6 +28,7 @@ from kfp_custody.components._shared.keys import key_hint
 from kfp_custody.components._shared.kinds import (
     ATTESTATION,
     CANARY,
+    COLLECTION,
     DECISION,
     DEPLOYMENT,
     DRIFT,
@@ -35,6 +36,7 @@ from kfp_custody.components._shared.kinds import (
     KINDS,
     MASKING,
     MODEL_SIGNATURE,
+    MONITORING,
     PROFILE,
     ROLLOUT,
     SHARD_ATTESTATION,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTESTATION",
     "CANARY",
+    "COLLECTION",
     "DECISION",
     "DEPLOYMENT",
     "DRIFT",
@@ -58,6 +61,7 @@ __all__ = [
     "KINDS",
     "MASKING",
     "MODEL_SIGNATURE",
+    "MONITORING",
     "PROFILE",
     "ROLLOUT",
     "SHARD_ATTESTATION",

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kfp_custody.components._shared import noise
 from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components._shared.scoring import LARGEST, Feature, Scorer
-from kfp_custody.components.drift_detection import noise
 from kfp_custody.components.drift_detection.columns import Columns, sample_rows, unreadable
 from kfp_custody.components.drift_detection.comparing import (
     DRIFT,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kfp_custody.components.drift_detection import distances, noise
-from kfp_custody.components.drift_detection.distances import Floats
+from kfp_custody.components._shared import distances, noise
+from kfp_custody.components._shared.distances import Floats
 from kfp_custody.components.drift_detection.limits import Limit
 
 if TYPE_CHECKING:

@@ -42,6 +42,7 @@ _ENTRIES = {
     "model_training": Entry("training", ("classification", "provenance", "slsa"), (("MLflow", ">=3.17.2"),)),
     "artifact_signing": Entry("training", ("supply-chain", "signing", "openssf")),
     "drift_detection": Entry("evaluation", ("drift", "evidently", "in-toto")),
+    "inference_monitoring": Entry("evaluation", ("monitoring", "drift", "adversarial", "in-toto")),
     "policy_gate": Entry("evaluation", ("supply-chain", "policy", "slsa")),
     "seldon_deployment": Entry("deployment", ("serving", "supply-chain"), (("Seldon Core", ">=2.6.0"),)),
 }

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import chi2
 
-from kfp_custody.components.drift_detection import distances, noise
+from kfp_custody.components._shared import distances, noise
 from kfp_custody.components.drift_detection.comparing import NONE, UNKNOWN, compare_categories, compare_numbers
 from kfp_custody.components.drift_detection.limits import load_thresholds
 
