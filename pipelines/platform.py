@@ -56,6 +56,7 @@ NEEDS = {
     "drift_detection": Needs(("500m", "2"), ("1Gi", "4Gi"), "2Gi", 120),
     "metrics_publishing": Needs(("100m", "1"), ("128Mi", "512Mi"), "1Gi", 30),
     "retraining": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 60),
+    "inference_monitoring": Needs(("500m", "2"), ("512Mi", "2Gi"), "8Gi", 120),
     "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
     "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 360),
 }
@@ -64,6 +65,7 @@ NEEDS = {
 # and not often. An attempt that fails publishes nothing, so never do two attempts both leave evidence.
 RETRIES = {
     "fetch_dataset": 2,  # reads; what was fetched half is gone with the attempt
+    "collect_logs": 2,  # reads; where a log was rotated meanwhile, the next attempt finds it whole
     "mask_pii": 2,  # the same input, policy and key give the same bytes
     "plan_shards": 2,
     "mask_shard": 2,
@@ -77,6 +79,7 @@ RETRIES = {
     "publish_metrics": 2,  # pushes the same numbers again
     "check_profile_drift": 2,
     "start_retraining": 2,  # claims first: what an attempt started before it died, the next one finds
+    "monitor_inference": 2,  # reads, and signs what it read
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,
     # These go on with the state of the rollout, so an attempt after a lost node finds where the last one was.

@@ -89,6 +89,7 @@ SOURCE_URI = _code(131, "the URI of the data is none that can be fetched")
 SOURCE_REVISION = _code(132, "the revision does not name exactly one commit, or is none that this source can have")
 SOURCE_POINTER = _code(133, "the commit has no file or pointer at this path, or one of a form that is not read")
 SOURCE_SIZE = _code(134, "the data has more bytes than the platform lets be fetched")
+WINDOW = _code(139, "a window of time is malformed, empty, or not over yet")
 NOT_ANONYMOUS = _code(137, "fewer rows than the masking policy demands share their quasi-identifiers")
 
 # --- E2xx EvidenceInvalid --------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from kfp_custody.components._shared.keys import key_hint
 from kfp_custody.components._shared.kinds import (
     ATTESTATION,
     CANARY,
+    COLLECTION,
     DECISION,
     DEPLOYMENT,
     DRIFT,
@@ -35,6 +36,7 @@ from kfp_custody.components._shared.kinds import (
     KINDS,
     MASKING,
     MODEL_SIGNATURE,
+    MONITORING,
     PROFILE,
     PROFILE_DRIFT,
     RETRAINING,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTESTATION",
     "CANARY",
+    "COLLECTION",
     "DECISION",
     "DEPLOYMENT",
     "DRIFT",
@@ -60,6 +63,7 @@ __all__ = [
     "KINDS",
     "MASKING",
     "MODEL_SIGNATURE",
+    "MONITORING",
     "PROFILE",
     "PROFILE_DRIFT",
     "RETRAINING",

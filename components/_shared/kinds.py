@@ -6,6 +6,7 @@
 | profile-dataset | https://slsa.dev/provenance/v1 | its buildType |
 | mask-pii, mask-shard, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | check-profile-drift, analyse-canary, finish-rollout | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| collect-logs | https://slsa.dev/provenance/v1 | its buildType |
 | monitor-inference, start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
@@ -35,6 +36,7 @@ class Kind:
 
 
 FETCHING = Kind("fetch-dataset", PROVENANCE)
+COLLECTION = Kind("collect-logs", PROVENANCE)
 MASKING = Kind("mask-pii", TEST_RESULT)
 ATTESTATION = Kind("attest-dataset", PROVENANCE)
 # Of a part of a dataset: kinds of their own, so that they never stand for the whole.
@@ -58,6 +60,6 @@ KINDS = {
         *(FETCHING, MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
         *(TRAINING, MODEL_SIGNATURE, DRIFT, PROFILE, DECISION, DEPLOYMENT),
         *(CANARY, ROLLOUT, PROFILE_DRIFT),
-        *(MONITORING, RETRAINING),
+        *(COLLECTION, MONITORING, RETRAINING),
     )
 }

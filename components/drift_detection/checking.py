@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from kfp_custody.components._shared import noise
 from kfp_custody.components._shared.scoring import Feature, Scorer
-from kfp_custody.components.drift_detection import noise
 from kfp_custody.components.drift_detection.comparing import (
     DRIFT,
     NONE,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kfp_custody.components._shared.distances import Floats
 from kfp_custody.components._shared.errors import InputRefused
-from kfp_custody.components.drift_detection.distances import Floats
 
 if TYPE_CHECKING:
     import pyarrow as pa

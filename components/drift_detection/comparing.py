@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kfp_custody.components.drift_detection import distances, noise
-from kfp_custody.components.drift_detection.distances import Counts, Floats
+from kfp_custody.components._shared import distances, noise
+from kfp_custody.components._shared.distances import Counts, Floats
 from kfp_custody.components.drift_detection.limits import Limit
 from kfp_custody.components.drift_detection.sides import Numbers, Side, Texts
 

@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 
+from kfp_custody.components._shared.distances import Floats
 from kfp_custody.components._shared.profiles import (
     MOST_CATEGORIES,
     SMALLEST_GROUP,
     CategoryProfile,
     NumberProfile,
 )
-from kfp_custody.components.drift_detection.distances import Floats
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ _ENTRIES = {
     "retraining": Entry("monitoring", ("retraining", "schedule", "in-toto")),
     "drift_detection": Entry("evaluation", ("drift", "evidently", "in-toto")),
     "metrics_publishing": Entry("evaluation", ("monitoring", "prometheus"), (("Pushgateway", ">=1.5.1"),)),
+    "inference_monitoring": Entry("evaluation", ("monitoring", "drift", "adversarial", "in-toto")),
     "policy_gate": Entry("evaluation", ("supply-chain", "policy", "slsa")),
     "seldon_deployment": Entry("deployment", ("serving", "supply-chain"), (("Seldon Core", ">=2.6.0"),)),
 }

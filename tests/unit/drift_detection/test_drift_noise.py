@@ -5,7 +5,7 @@ import pytest
 from drift_inputs import texts
 from scipy.stats import chi2
 
-from kfp_custody.components.drift_detection import distances, noise
+from kfp_custody.components._shared import distances, noise
 from kfp_custody.components.drift_detection.comparing import NONE, UNKNOWN, compare_categories, compare_numbers
 from kfp_custody.components.drift_detection.limits import load_thresholds
 from kfp_custody.components.drift_detection.sides import numbers_of
