@@ -5,6 +5,9 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,14 +19,17 @@ from typing import Any
 import pytest
 import yaml
 from kfp import dsl
+from prometheus_client import start_http_server
 from securesystemslib.signer import Signer
 
 from contract.test_metrics_publishing import leave
 from kfp_custody.components import publish_metrics
 from kfp_custody.components._shared.artifacts import TestResult
+from kfp_custody.components._shared.errors import EvidenceInvalid
 from kfp_custody.components._shared.kinds import DRIFT, ROLLOUT
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components.seldon_deployment import child
+from kfp_custody.components.seldon_deployment.serving import telemetry
 
 pytestmark = pytest.mark.services
 SHIPPED = Path(__file__).resolve().parents[2] / "manifests/components/monitoring"
@@ -44,7 +50,19 @@ class Receiver:
     """A listener for Alertmanager's webhooks: who sent what to which path."""
 
     port: int = 0
+    prometheus: int = 0
     calls: list[tuple[str, str | None, dict[str, Any]]] = field(default_factory=list)
+
+    def counts(self, query: str) -> int:
+        """How many series Prometheus has for a query now; none while it starts."""
+        asked = urllib.parse.urlencode({"query": query})
+        address = f"http://127.0.0.1:{self.prometheus}/api/v1/query?{asked}"
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return len(json.load(answer)["data"]["result"])
+        except urllib.error.HTTPError as error:
+            error.close()
+            return 0
 
     def told(self, path: str, alert: str, status: str) -> dict[str, Any] | None:
         """The alert of this name and status that came to a path; None as long as none did."""
@@ -104,6 +122,18 @@ def running(program: str, log: Path, port: int, *options: str) -> Iterator[None]
             process.wait(20)
 
 
+@contextmanager
+def metrics_port(port: int) -> Iterator[None]:
+    """What a model server exports, from this process."""
+    server, thread = start_http_server(port, "127.0.0.1", telemetry.REGISTRY)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 def quick(document: dict[str, Any]) -> dict[str, Any]:
     """Alertmanager's shipped routes without their waiting."""
     route = document["route"]
@@ -118,8 +148,9 @@ def receiver(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
     """The whole line, with the shipped rules and routes; CUSTODY_PUSHGATEWAY leads into it."""
     root = tmp_path / "line"
     root.mkdir()
-    gateway, prometheus, alertmanager = child.free_ports(3)
+    gateway, prometheus, alertmanager, models = child.free_ports(4)
     with ExitStack() as stack:
+        stack.enter_context(metrics_port(models))
         listener = stack.enter_context(receiving())
         (root / "token").write_text(TOKEN)
         routes = quick(yaml.safe_load((SHIPPED / "alertmanager.yml").read_text()))
@@ -132,7 +163,7 @@ def receiver(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
         scraping = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
         scraping["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
         scraping["rule_files"] = [str(SHIPPED / "rules.yml")]
-        targets = {"custody-pushgateway": [f"127.0.0.1:{gateway}"]}
+        targets = {"custody-pushgateway": [f"127.0.0.1:{gateway}"], "custody-models": [f"127.0.0.1:{models}"]}
         scraping["scrape_configs"] = [
             {**each, "static_configs": [{"targets": targets[each["job_name"]]}]}
             for each in scraping["scrape_configs"]
@@ -168,6 +199,7 @@ def receiver(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
             )
         )
         monkeypatch.setenv("CUSTODY_PUSHGATEWAY", f"http://127.0.0.1:{gateway}")
+        listener.prometheus = prometheus
         yield listener
 
 
@@ -211,10 +243,18 @@ def test_failed_evidence_reaches_people_and_the_retraining_and_is_resolved_by_pa
 def test_what_is_not_genuine_alarms_nobody(
     tmp_path: Path, receiver: Receiver, signer: Signer, run_id: str, make_signer: Callable[[str], Signer]
 ) -> None:
-    from kfp_custody.components._shared.errors import EvidenceInvalid
-
     with pytest.raises(EvidenceInvalid):
         publish(tmp_path / "forged", make_signer("thief"), run_id, drift="FAILED")
     publish(tmp_path / "genuine", signer, run_id, rollout="FAILED")
     wait_for(lambda: receiver.told("/page", "CustodyRolledBack", "firing"), "the genuine alert")
     assert receiver.told("/ticket", "CustodyDriftFailed", "firing") is None
+
+
+def test_a_model_that_the_server_refuses_calls_somebody(receiver: Receiver) -> None:
+    wait_for(
+        lambda: receiver.counts("custody_models_refused_total"), "the first look at the model server"
+    )  # what was counted before it is no increase
+    assert receiver.told("/page", "CustodyModelRefusedByServer", "firing") is None
+    telemetry.model_refused()
+    alert = wait_for(lambda: receiver.told("/page", "CustodyModelRefusedByServer", "firing"), "the alert of the server")
+    assert alert["annotations"]["runbook_url"].endswith("RUNBOOKS.md#refused-model")
