@@ -1,10 +1,6 @@
 """From signed evidence to a person and back: real Pushgateway, Prometheus and Alertmanager, with the shipped rules."""
 
 import json
-import shutil
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -28,21 +24,12 @@ from kfp_custody.components._shared.artifacts import TestResult
 from kfp_custody.components._shared.errors import EvidenceInvalid
 from kfp_custody.components._shared.kinds import DRIFT, ROLLOUT
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components.seldon_deployment import child
 from kfp_custody.components.seldon_deployment.serving import telemetry
+from services.monitors import pushgateway, running, wait_for
 
 pytestmark = pytest.mark.services
 SHIPPED = Path(__file__).resolve().parents[2] / "manifests/components/monitoring"
-PATIENCE = 60.0  # of a busy machine; on an idle one each step takes a second or two
 TOKEN = "not-a-real-token"
-
-
-def wait_for(told: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := told()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.1)
-    return found
 
 
 @dataclass
@@ -100,34 +87,11 @@ def receiving() -> Iterator[Receiver]:
 
 
 @contextmanager
-def running(program: str, log: Path, port: int, *options: str) -> Iterator[None]:
-    """Run a server until the block ends; it listens when the block begins."""
-    found = shutil.which(program)
-    assert found, f"{program} is part of the tools of CI: apt-get install {program}"
-    with (
-        log.open("w") as file,
-        subprocess.Popen([found, *options], stdout=file, stderr=file, cwd=log.parent) as process,
-    ):
-
-        def listens() -> bool:
-            assert process.poll() is None, log.read_text()
-            with socket.socket() as line:
-                return line.connect_ex(("127.0.0.1", port)) == 0
-
-        try:
-            wait_for(listens, f"{program} listening")
-            yield
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-@contextmanager
-def metrics_port(port: int) -> Iterator[None]:
-    """What a model server exports, from this process."""
-    server, thread = start_http_server(port, "127.0.0.1", telemetry.REGISTRY)
+def metrics_port() -> Iterator[int]:
+    """What a model server exports, from this process; yields its port."""
+    server, thread = start_http_server(0, "127.0.0.1", telemetry.REGISTRY)
     try:
-        yield
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
@@ -148,10 +112,9 @@ def receiver(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
     """The whole line, with the shipped rules and routes; CUSTODY_PUSHGATEWAY leads into it."""
     root = tmp_path / "line"
     root.mkdir()
-    gateway, prometheus, alertmanager, models = child.free_ports(4)
     with ExitStack() as stack:
-        stack.enter_context(metrics_port(models))
-        listener = stack.enter_context(receiving())
+        models, listener = stack.enter_context(metrics_port()), stack.enter_context(receiving())
+        gateway = stack.enter_context(pushgateway(root))
         (root / "token").write_text(TOKEN)
         routes = quick(yaml.safe_load((SHIPPED / "alertmanager.yml").read_text()))
         for each in routes["receivers"]:
@@ -160,6 +123,8 @@ def receiver(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
             del webhook["http_config"]["tls_config"]
             webhook["http_config"]["authorization"]["credentials_file"] = str(root / "token")
         (root / "alertmanager.yml").write_text(yaml.safe_dump(routes))
+        places = f"--config.file={root}/alertmanager.yml", f"--storage.path={root}/alerts"
+        manager = stack.enter_context(running("prometheus-alertmanager", root, *places, "--cluster.listen-address="))
         scraping = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
         scraping["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
         scraping["rule_files"] = [str(SHIPPED / "rules.yml")]
@@ -169,37 +134,12 @@ def receiver(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
             for each in scraping["scrape_configs"]
             if each["job_name"] in targets
         ]
-        (manager,) = scraping["alerting"]["alertmanagers"]
-        manager["static_configs"] = [{"targets": [f"127.0.0.1:{alertmanager}"]}]
+        (alerting,) = scraping["alerting"]["alertmanagers"]
+        alerting["static_configs"] = [{"targets": [f"127.0.0.1:{manager}"]}]
         (root / "prometheus.yml").write_text(yaml.safe_dump(scraping))
-        stack.enter_context(
-            running(
-                "prometheus-pushgateway", root / "gateway.log", gateway, f"--web.listen-address=127.0.0.1:{gateway}"
-            )
-        )
-        stack.enter_context(
-            running(
-                "prometheus-alertmanager",
-                root / "alertmanager.log",
-                alertmanager,
-                f"--config.file={root}/alertmanager.yml",
-                f"--storage.path={root}/alerts",
-                f"--web.listen-address=127.0.0.1:{alertmanager}",
-                "--cluster.listen-address=",
-            )
-        )
-        stack.enter_context(
-            running(
-                "prometheus",
-                root / "prometheus.log",
-                prometheus,
-                f"--config.file={root}/prometheus.yml",
-                f"--storage.tsdb.path={root}/data",
-                f"--web.listen-address=127.0.0.1:{prometheus}",
-            )
-        )
+        places = f"--config.file={root}/prometheus.yml", f"--storage.tsdb.path={root}/data"
+        listener.prometheus = stack.enter_context(running("prometheus", root, *places))
         monkeypatch.setenv("CUSTODY_PUSHGATEWAY", f"http://127.0.0.1:{gateway}")
-        listener.prometheus = prometheus
         yield listener
 
 

@@ -20,7 +20,9 @@ from kfp_custody.components._shared.kinds import (
     CANARY,
     FETCHING,
     KINDS,
+    MONITORING,
     PROFILE,
+    PROFILE_DRIFT,
     ROLLOUT,
     SHARD_ATTESTATION,
     SHARD_MASKING,
@@ -100,7 +102,7 @@ def test_its_public_keys_are_those_of_its_trust_file(version: Version) -> None:
 
 
 # Kinds that a chain need not have, or that came after the first corpus.
-BESIDE = (SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE, CANARY, ROLLOUT)
+BESIDE = (SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE, PROFILE_DRIFT, MONITORING, CANARY, ROLLOUT)
 
 
 @each_version
