@@ -1,10 +1,9 @@
 """From signed evidence to a person and back: real Pushgateway, Prometheus and Alertmanager, with the shipped rules."""
 
 import json
-import shutil
-import socket
-import subprocess
-import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,27 +15,21 @@ from typing import Any
 import pytest
 import yaml
 from kfp import dsl
+from prometheus_client import start_http_server
 from securesystemslib.signer import Signer
 
 from contract.test_metrics_publishing import leave
 from kfp_custody.components import publish_metrics
 from kfp_custody.components._shared.artifacts import TestResult
+from kfp_custody.components._shared.errors import EvidenceInvalid
 from kfp_custody.components._shared.kinds import DRIFT, ROLLOUT
 from kfp_custody.components._shared.settings import Settings
-from kfp_custody.components.seldon_deployment import child
+from kfp_custody.components.seldon_deployment.serving import telemetry
+from services.monitors import pushgateway, running, wait_for
 
 pytestmark = pytest.mark.services
 SHIPPED = Path(__file__).resolve().parents[2] / "manifests/components/monitoring"
-PATIENCE = 60.0  # of a busy machine; on an idle one each step takes a second or two
 TOKEN = "not-a-real-token"
-
-
-def wait_for(told: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := told()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.1)
-    return found
 
 
 @dataclass
@@ -44,7 +37,19 @@ class Receiver:
     """A listener for Alertmanager's webhooks: who sent what to which path."""
 
     port: int = 0
+    prometheus: int = 0
     calls: list[tuple[str, str | None, dict[str, Any]]] = field(default_factory=list)
+
+    def counts(self, query: str) -> int:
+        """How many series Prometheus has for a query now; none while it starts."""
+        asked = urllib.parse.urlencode({"query": query})
+        address = f"http://127.0.0.1:{self.prometheus}/api/v1/query?{asked}"
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return len(json.load(answer)["data"]["result"])
+        except urllib.error.HTTPError as error:
+            error.close()
+            return 0
 
     def told(self, path: str, alert: str, status: str) -> dict[str, Any] | None:
         """The alert of this name and status that came to a path; None as long as none did."""
@@ -82,26 +87,15 @@ def receiving() -> Iterator[Receiver]:
 
 
 @contextmanager
-def running(program: str, log: Path, port: int, *options: str) -> Iterator[None]:
-    """Run a server until the block ends; it listens when the block begins."""
-    found = shutil.which(program)
-    assert found, f"{program} is part of the tools of CI: apt-get install {program}"
-    with (
-        log.open("w") as file,
-        subprocess.Popen([found, *options], stdout=file, stderr=file, cwd=log.parent) as process,
-    ):
-
-        def listens() -> bool:
-            assert process.poll() is None, log.read_text()
-            with socket.socket() as line:
-                return line.connect_ex(("127.0.0.1", port)) == 0
-
-        try:
-            wait_for(listens, f"{program} listening")
-            yield
-        finally:
-            process.terminate()
-            process.wait(20)
+def metrics_port() -> Iterator[int]:
+    """What a model server exports, from this process; yields its port."""
+    server, thread = start_http_server(0, "127.0.0.1", telemetry.REGISTRY)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def quick(document: dict[str, Any]) -> dict[str, Any]:
@@ -118,9 +112,9 @@ def receiver(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
     """The whole line, with the shipped rules and routes; CUSTODY_PUSHGATEWAY leads into it."""
     root = tmp_path / "line"
     root.mkdir()
-    gateway, prometheus, alertmanager = child.free_ports(3)
     with ExitStack() as stack:
-        listener = stack.enter_context(receiving())
+        models, listener = stack.enter_context(metrics_port()), stack.enter_context(receiving())
+        gateway = stack.enter_context(pushgateway(root))
         (root / "token").write_text(TOKEN)
         routes = quick(yaml.safe_load((SHIPPED / "alertmanager.yml").read_text()))
         for each in routes["receivers"]:
@@ -129,44 +123,22 @@ def receiver(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
             del webhook["http_config"]["tls_config"]
             webhook["http_config"]["authorization"]["credentials_file"] = str(root / "token")
         (root / "alertmanager.yml").write_text(yaml.safe_dump(routes))
+        places = f"--config.file={root}/alertmanager.yml", f"--storage.path={root}/alerts"
+        manager = stack.enter_context(running("prometheus-alertmanager", root, *places, "--cluster.listen-address="))
         scraping = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
         scraping["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
         scraping["rule_files"] = [str(SHIPPED / "rules.yml")]
-        targets = {"custody-pushgateway": [f"127.0.0.1:{gateway}"]}
+        targets = {"custody-pushgateway": [f"127.0.0.1:{gateway}"], "custody-models": [f"127.0.0.1:{models}"]}
         scraping["scrape_configs"] = [
             {**each, "static_configs": [{"targets": targets[each["job_name"]]}]}
             for each in scraping["scrape_configs"]
             if each["job_name"] in targets
         ]
-        (manager,) = scraping["alerting"]["alertmanagers"]
-        manager["static_configs"] = [{"targets": [f"127.0.0.1:{alertmanager}"]}]
+        (alerting,) = scraping["alerting"]["alertmanagers"]
+        alerting["static_configs"] = [{"targets": [f"127.0.0.1:{manager}"]}]
         (root / "prometheus.yml").write_text(yaml.safe_dump(scraping))
-        stack.enter_context(
-            running(
-                "prometheus-pushgateway", root / "gateway.log", gateway, f"--web.listen-address=127.0.0.1:{gateway}"
-            )
-        )
-        stack.enter_context(
-            running(
-                "prometheus-alertmanager",
-                root / "alertmanager.log",
-                alertmanager,
-                f"--config.file={root}/alertmanager.yml",
-                f"--storage.path={root}/alerts",
-                f"--web.listen-address=127.0.0.1:{alertmanager}",
-                "--cluster.listen-address=",
-            )
-        )
-        stack.enter_context(
-            running(
-                "prometheus",
-                root / "prometheus.log",
-                prometheus,
-                f"--config.file={root}/prometheus.yml",
-                f"--storage.tsdb.path={root}/data",
-                f"--web.listen-address=127.0.0.1:{prometheus}",
-            )
-        )
+        places = f"--config.file={root}/prometheus.yml", f"--storage.tsdb.path={root}/data"
+        listener.prometheus = stack.enter_context(running("prometheus", root, *places))
         monkeypatch.setenv("CUSTODY_PUSHGATEWAY", f"http://127.0.0.1:{gateway}")
         yield listener
 
@@ -211,10 +183,18 @@ def test_failed_evidence_reaches_people_and_the_retraining_and_is_resolved_by_pa
 def test_what_is_not_genuine_alarms_nobody(
     tmp_path: Path, receiver: Receiver, signer: Signer, run_id: str, make_signer: Callable[[str], Signer]
 ) -> None:
-    from kfp_custody.components._shared.errors import EvidenceInvalid
-
     with pytest.raises(EvidenceInvalid):
         publish(tmp_path / "forged", make_signer("thief"), run_id, drift="FAILED")
     publish(tmp_path / "genuine", signer, run_id, rollout="FAILED")
     wait_for(lambda: receiver.told("/page", "CustodyRolledBack", "firing"), "the genuine alert")
     assert receiver.told("/ticket", "CustodyDriftFailed", "firing") is None
+
+
+def test_a_model_that_the_server_refuses_calls_somebody(receiver: Receiver) -> None:
+    wait_for(
+        lambda: receiver.counts("custody_models_refused_total"), "the first look at the model server"
+    )  # what was counted before it is no increase
+    assert receiver.told("/page", "CustodyModelRefusedByServer", "firing") is None
+    telemetry.model_refused()
+    alert = wait_for(lambda: receiver.told("/page", "CustodyModelRefusedByServer", "firing"), "the alert of the server")
+    assert alert["annotations"]["runbook_url"].endswith("RUNBOOKS.md#refused-model")

@@ -1,10 +1,6 @@
 """Metrics in a real Pushgateway: whose groups are replaced, who may push, and what happens when nobody takes them."""
 
 import os
-import shutil
-import socket
-import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +18,8 @@ from kfp_custody.components._shared.errors import Misconfigured, ServiceUnreacha
 from kfp_custody.components._shared.settings import Settings, load_settings
 from kfp_custody.components.metrics_publishing.exposition import Check
 from kfp_custody.components.metrics_publishing.pushing import push
-from kfp_custody.components.seldon_deployment import child
 from kfp_custody.components.seldon_deployment.door.identity import Authority
+from services.monitors import pushgateway
 
 pytestmark = pytest.mark.services
 ENDED = datetime(2026, 3, 1, tzinfo=UTC)
@@ -33,35 +29,6 @@ HASHED = "$2b$04$0m/3hmsh5beWJWhcUfITGOo4gtB5WobCB2OPpx//f1e68tF8G6Syy"  # of it
 
 def check(kind: str, result: str = "PASSED", **numbers: float) -> Check:
     return Check(kind, result, ENDED, {}, numbers)
-
-
-@contextmanager
-def pushgateway(root: Path, *options: str) -> Iterator[int]:
-    """Run a Pushgateway; yields its port once it listens."""
-    program = shutil.which("prometheus-pushgateway")
-    assert program, "the Pushgateway is part of the tools of CI: apt-get install prometheus-pushgateway"
-    (port,) = child.free_ports(1)
-    with (root / "pushgateway.log").open("w") as log:
-        process = subprocess.Popen(
-            [program, f"--web.listen-address=127.0.0.1:{port}", *options], stdout=log, stderr=log
-        )
-        try:
-            child_listens(port)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def child_listens(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
 
 
 def shown(port: int) -> set[str]:
