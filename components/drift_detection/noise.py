@@ -66,6 +66,20 @@ def share_floor(n: int, m: int, pooled: float, alpha: float) -> float:
     return math.sqrt(2.0 * log * harmonic(n, m) * pooled * (1.0 - pooled)) + log / (3.0 * min(n, m))
 
 
+def new_share_floor(n: int, m: int, unseen: float, deviation: float, alpha: float) -> float:
+    """Return the floor of the share of rows whose category the other side does not name.
+
+    Args:
+        n: Rows of the side that names categories.
+        m: Rows of the other side.
+        unseen: Share to expect; `deviation`, how exactly it is known.
+        deviation: Its standard deviation.
+        alpha: Chance of passing the floor without drift.
+    """
+    expected = min(unseen + math.sqrt(2.0 * math.log(2.0 / alpha)) * deviation, 1.0)
+    return expected + share_floor(n, m, expected, alpha)
+
+
 def _chi_squared(degrees: int, alpha: float) -> float:
     """Return the value that chi-squared passes with chance `alpha`; a single filled cell may have had a second."""
     from scipy.special import chdtri

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components._shared.profiles import CategoryProfile, NumberProfile, OtherProfile, Profile
 from kfp_custody.components._shared.scoring import LARGEST, Feature, Scorer
-from kfp_custody.components.drift_detection.columns import Columns, count_texts, sample_rows, unreadable
+from kfp_custody.components.drift_detection.columns import Columns, as_arrow, count_texts, sample_rows, unreadable
 from kfp_custody.components.drift_detection.sides import (
     Numbers,
     Side,
@@ -67,8 +67,12 @@ class Source(Protocol):
     def texts(self, name: str) -> Texts:
         """Return a column of categories."""
 
-    def scores(self, scorer: Scorer) -> Scores | None:
-        """Return the model's scores; None when they are not known."""
+    @property
+    def scored(self) -> bool:
+        """Whether the model's scores can be known."""
+
+    def scores(self, scorer: Scorer) -> Scores:
+        """Return the model's scores."""
 
     def label(self, name: str) -> Positives | None:
         """Return the share of positives; None when there is no 0/1 column of that name."""
@@ -80,6 +84,7 @@ class Dataset:
 
     columns: Columns
     scored_rows: int
+    scored: bool = True
     _sample: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
@@ -112,7 +117,7 @@ class Dataset:
             counts.update(count_texts(column))
             missing += column.null_count
             here = chosen[(chosen >= place) & (chosen < place + len(column))] - place
-            sample += column.take(here).to_pylist()
+            sample += column.take(as_arrow(here)).to_pylist()
             place += len(column)
         self._sample[name] = np.array(sample, dtype=object)
         return Texts(Side(place, missing), counts)
@@ -178,11 +183,15 @@ class Profiled:
             return texts_of_profile(found)
         return Texts(Side(self.rows, found.missing))
 
-    def scores(self, scorer: Scorer) -> Scores | None:  # noqa: ARG002  (its evidence says which model scored)
+    @property
+    def scored(self) -> bool:
+        """Whether it was made for a model."""
+        return self.profile.scores is not None
+
+    def scores(self, scorer: Scorer) -> Scores:  # noqa: ARG002  (its evidence says which model scored)
         """Return the scores that the model gave when the profile was made."""
         found = self.profile.scores
-        if found is None:
-            return None
+        assert found is not None, "not scored"  # noqa: S101  (for mypy: a bug of ours)
         return Scores(numbers_of_profile(found.scores), found.positive_share, found.not_scored)
 
     def label(self, name: str) -> Positives | None:
