@@ -44,8 +44,10 @@ class Columns:
         for group in self.groups(name):
             for chunk in group.chunks:
                 numbers = pc.cast(chunk, pa.int8()) if pa.types.is_boolean(chunk.type) else chunk
-                part = pc.fill_null(pc.cast(numbers, pa.float64(), safe=False), nothing)
-                values[place : place + len(part)] = np.from_dlpack(part)
+                part = pc.cast(numbers, pa.float64(), safe=False)
+                values[place : place + len(part)] = np.from_dlpack(
+                    pc.fill_null(part, nothing) if part.null_count else part
+                )
                 place += len(part)
         return values
 

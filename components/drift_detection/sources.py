@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -105,22 +106,27 @@ class Dataset:
     def numbers(self, name: str) -> Numbers:
         """Read a column of numbers."""
         values = self.columns.numbers(name)
-        self._sample[name] = values[sample_rows(self.rows, self.scored_rows)]
+        self._sample[name] = values[self._chosen]
         return numbers_of(values)
 
     def texts(self, name: str) -> Texts:
         """Read a column of categories."""
         counts: Counter[str] = Counter()
-        chosen, sample = sample_rows(self.rows, self.scored_rows), []
+        sample: list[str | None] = []
         place = missing = 0
         for column in self.columns.texts(name):
             counts.update(count_texts(column))
             missing += column.null_count
-            here = chosen[(chosen >= place) & (chosen < place + len(column))] - place
+            start, end = np.searchsorted(self._chosen, (place, place + len(column)))
+            here = self._chosen[start:end] - place
             sample += column.take(as_arrow(here)).to_pylist()
             place += len(column)
         self._sample[name] = np.array(sample, dtype=object)
         return Texts(Side(place, missing), counts)
+
+    @cached_property
+    def _chosen(self) -> NDArray[np.int64]:
+        return sample_rows(self.rows, self.scored_rows)
 
     def scores(self, scorer: Scorer) -> Scores:
         """Score a sample of the rows; those with a number that no model takes are left out and counted."""
