@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kfp_custody.components._shared import noise
-from kfp_custody.components._shared.scoring import Feature, Scorer
+from kfp_custody.components._shared.scoring import Feature, Model, load_scorer, read_signature
 from kfp_custody.components.drift_detection.comparing import (
     DRIFT,
     NONE,
@@ -70,27 +70,30 @@ class Drift:
         return len(self.named(DRIFT, SCHEMA)) / len(self.columns)
 
 
-def check(reference: Source, current: Source, scorer: Scorer, label: str, thresholds: Thresholds) -> Drift:
+def check(reference: Source, current: Source, model: Model, label: str, thresholds: Thresholds) -> Drift:
     """Compare two datasets.
 
     Args:
         reference: The data that the model was trained on, or its profile.
         current: The data to judge.
-        scorer: The model; its features are what is compared.
+        model: The model, verified; its features are what is compared. It is loaded only where both sides can be scored.
         label: Name of the label, compared when both sides have it.
         thresholds: Limits.
 
     Raises:
-        InputRefused: the reference is not of the form that the model takes.
+        InputRefused: the reference is not of the form that the model takes, or the model is malformed.
     """
-    alpha = thresholds.alpha / (len(scorer.features) + 2)  # the features, the scores and the label share it
-    columns = [_column(feature, reference, current, thresholds, alpha) for feature in scorer.features]
-    complete = not any(column.verdict == SCHEMA for column in columns)
-    prediction = (
-        _prediction(reference.scores(scorer), current.scores(scorer), thresholds, alpha)
-        if complete
-        else Prediction(SCHEMA, "not scored: the current dataset does not have the columns that the model takes")
-    )
+    features = read_signature(model).features
+    alpha = thresholds.alpha / (len(features) + 2)  # the features, the scores and the label share it
+    columns = [_column(feature, reference, current, thresholds, alpha) for feature in features]
+    if any(column.verdict == SCHEMA for column in columns):
+        why = "not scored: the current dataset does not have the columns that the model takes"
+        prediction = Prediction(SCHEMA, why)
+    elif not reference.scored:
+        prediction = Prediction(UNKNOWN, "the profile was made without the model, so it holds no scores")
+    else:
+        scorer = load_scorer(model)
+        prediction = _prediction(reference.scores(scorer), current.scores(scorer), thresholds, alpha)
     found = _label(reference, current, label, thresholds, alpha)
     verdict, reasons = _verdict(columns, prediction, found, thresholds)
     columns.sort(key=_badness)
@@ -120,9 +123,7 @@ def _schema_fault(feature: Feature, reference: Source, current: Source) -> str |
     return None
 
 
-def _prediction(before: Scores | None, after: Scores | None, thresholds: Thresholds, alpha: float) -> Prediction:
-    if before is None or after is None:
-        return Prediction(UNKNOWN, "the profile was made without the model, so it holds no scores")
+def _prediction(before: Scores, after: Scores, thresholds: Thresholds, alpha: float) -> Prediction:
     unscored = before.not_scored + after.not_scored
     if before.numbers is None or after.numbers is None:
         return Prediction(SCHEMA, before.fault or after.fault, unscored=unscored)

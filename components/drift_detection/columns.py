@@ -39,13 +39,15 @@ class Columns:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        values = np.empty(self.rows, dtype=np.float64)
-        place = 0
+        values, place = np.empty(self.rows, dtype=np.float64), 0
+        nothing = as_arrow(np.array([np.nan]))[0]
         for group in self.groups(name):
             for chunk in group.chunks:
                 numbers = pc.cast(chunk, pa.int8()) if pa.types.is_boolean(chunk.type) else chunk
                 part = pc.cast(numbers, pa.float64(), safe=False)
-                values[place : place + len(part)] = part.to_numpy(zero_copy_only=False)
+                values[place : place + len(part)] = np.from_dlpack(
+                    pc.fill_null(part, nothing) if part.null_count else part
+                )
                 place += len(part)
         return values
 
@@ -118,6 +120,18 @@ def count_texts(column: "pa.ChunkedArray") -> dict[str, int]:
     """Return how often each text occurs."""
     counted = column.drop_null().value_counts()
     return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+
+
+def as_arrow(values: "np.ndarray[Any, np.dtype[Any]]") -> "pa.Array":
+    """Return numbers as an Arrow array over the same memory.
+
+    To convert them itself, as in `to_numpy` and `pa.array`, pyarrow imports pandas wherever it is installed, which
+    takes longer than reading some millions of rows.
+    """
+    import pyarrow as pa
+
+    kind = pa.float64() if values.dtype == np.float64 else pa.int64()
+    return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(values)])
 
 
 def sample_rows(rows: int, wanted: int) -> "np.ndarray[Any, np.dtype[np.int64]]":

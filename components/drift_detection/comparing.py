@@ -120,7 +120,7 @@ def compare_categories(
         floor = noise.psi_floor(n, m, cells, alpha, reference.slack)
         measures += _measure("psi", distances.psi(p, q), floor, limits)
         unnamed = sum(rows for text, rows in new.items() if text not in old) / m
-        floor = reference.unseen + noise.share_floor(n, m, reference.unseen, alpha)
+        floor = noise.new_share_floor(n, m, reference.unseen, reference.unseen_deviation, alpha)
         measures += _measure("new_category_share", max(unnamed - reference.other_rows / n, 0.0), floor, limits)
     picture = _category_picture(old, new, known, n, m)
     return _comparison(name, "category", measures, reference.side, current.side, picture)

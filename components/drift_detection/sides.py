@@ -113,8 +113,19 @@ class Texts:
         I. J. Good and A. M. Turing (Biometrika 40, 1953): of all that was seen fewer than r times about as much comes
         again as was seen up to r times, each counted once less, which for r = 1 is the share of those seen once.
         """
-        edge = sum(rows for rows in self.counts.values() if rows == self.least)
-        return min((self.other_rows + edge) / self.side.values, 1.0)
+        return min((self.other_rows + self._rows_of(self.least)) / self.side.values, 1.0)
+
+    @property
+    def unseen_deviation(self) -> float:
+        """Standard deviation of `unseen` from what is really not named (W. Esty, Annals of Statistics 11, 1983).
+
+        For r = 1 it is that of the categories seen once and twice, sqrt(N1 + 2 N2) / n.
+        """
+        edge, next_to_it = self._rows_of(self.least), self._rows_of(self.least + 1)
+        return math.sqrt(self.other_rows + edge + self.least * next_to_it) / self.side.values
+
+    def _rows_of(self, count: int) -> int:
+        return sum(rows for rows in self.counts.values() if rows == count)
 
     @property
     def slack(self) -> float:

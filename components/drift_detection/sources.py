@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components._shared.profiles import CategoryProfile, NumberProfile, OtherProfile, Profile
 from kfp_custody.components._shared.scoring import LARGEST, Feature, Scorer
-from kfp_custody.components.drift_detection.columns import Columns, count_texts, sample_rows, unreadable
+from kfp_custody.components.drift_detection.columns import Columns, as_arrow, count_texts, sample_rows, unreadable
 from kfp_custody.components.drift_detection.sides import (
     Numbers,
     Side,
@@ -67,8 +68,12 @@ class Source(Protocol):
     def texts(self, name: str) -> Texts:
         """Return a column of categories."""
 
-    def scores(self, scorer: Scorer) -> Scores | None:
-        """Return the model's scores; None when they are not known."""
+    @property
+    def scored(self) -> bool:
+        """Whether the model's scores can be known."""
+
+    def scores(self, scorer: Scorer) -> Scores:
+        """Return the model's scores."""
 
     def label(self, name: str) -> Positives | None:
         """Return the share of positives; None when there is no 0/1 column of that name."""
@@ -80,6 +85,7 @@ class Dataset:
 
     columns: Columns
     scored_rows: int
+    scored: bool = True
     _sample: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
@@ -100,22 +106,27 @@ class Dataset:
     def numbers(self, name: str) -> Numbers:
         """Read a column of numbers."""
         values = self.columns.numbers(name)
-        self._sample[name] = values[sample_rows(self.rows, self.scored_rows)]
+        self._sample[name] = values[self._chosen]
         return numbers_of(values)
 
     def texts(self, name: str) -> Texts:
         """Read a column of categories."""
         counts: Counter[str] = Counter()
-        chosen, sample = sample_rows(self.rows, self.scored_rows), []
+        sample: list[str | None] = []
         place = missing = 0
         for column in self.columns.texts(name):
             counts.update(count_texts(column))
             missing += column.null_count
-            here = chosen[(chosen >= place) & (chosen < place + len(column))] - place
-            sample += column.take(here).to_pylist()
+            start, end = np.searchsorted(self._chosen, (place, place + len(column)))
+            here = self._chosen[start:end] - place
+            sample += column.take(as_arrow(here)).to_pylist()
             place += len(column)
         self._sample[name] = np.array(sample, dtype=object)
         return Texts(Side(place, missing), counts)
+
+    @cached_property
+    def _chosen(self) -> NDArray[np.int64]:
+        return sample_rows(self.rows, self.scored_rows)
 
     def scores(self, scorer: Scorer) -> Scores:
         """Score a sample of the rows; those with a number that no model takes are left out and counted."""
@@ -178,11 +189,15 @@ class Profiled:
             return texts_of_profile(found)
         return Texts(Side(self.rows, found.missing))
 
-    def scores(self, scorer: Scorer) -> Scores | None:  # noqa: ARG002  (its evidence says which model scored)
+    @property
+    def scored(self) -> bool:
+        """Whether it was made for a model."""
+        return self.profile.scores is not None
+
+    def scores(self, scorer: Scorer) -> Scores:  # noqa: ARG002  (its evidence says which model scored)
         """Return the scores that the model gave when the profile was made."""
         found = self.profile.scores
-        if found is None:
-            return None
+        assert found is not None, "not scored"  # noqa: S101  (for mypy: a bug of ours)
         return Scores(numbers_of_profile(found.scores), found.positive_share, found.not_scored)
 
     def label(self, name: str) -> Positives | None:

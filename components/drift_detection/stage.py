@@ -22,7 +22,6 @@ from kfp_custody.components._shared.evidence import (
 )
 from kfp_custody.components._shared.files import write_atomic
 from kfp_custody.components._shared.profiles import NAME, Profile, read_profile
-from kfp_custody.components._shared.scoring import load_scorer
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
@@ -122,7 +121,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: Settings, *, run_id: str, la
         drift = check(
             Dataset(open_columns(old, [entry.name for entry in reference.entries], "reference"), limits.sample_rows),
             Dataset(open_columns(new, [entry.name for entry in current.entries], "current"), limits.sample_rows),
-            load_scorer(scoring),
+            scoring,
             label,
             limits,
         )
@@ -192,7 +191,7 @@ def run_with_profile(
         drift = check(
             Profiled(reference),
             Dataset(open_columns(new, [entry.name for entry in current.entries], "current"), limits.sample_rows),
-            load_scorer(scoring),
+            scoring,
             label,
             limits,
         )

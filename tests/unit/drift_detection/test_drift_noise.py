@@ -66,6 +66,13 @@ def test_floors_by_formula():
     assert noise.psi_floor(10, 10, 1, 0.01) > chi2.isf(0.01, 1) * 0.2
 
 
+@pytest.mark.parametrize("cells", [1, 2, 3, 4, 11, 14, 101, 1_000, 50_001])
+@pytest.mark.parametrize("alpha", [0.4, 0.05, 1e-3, 2.7e-5, 1e-9])
+def test_the_chi_squared_in_the_floors_is_scipys(cells, alpha):
+    floor = noise.jensen_shannon_floor(2, 2, cells, alpha) ** 2 * 4  # e = 1: nothing else is in it
+    assert floor == pytest.approx(chi2.isf(alpha, max(cells - 1, 1)), rel=1e-11)
+
+
 def test_an_unlikely_share_is_beyond_its_floor_no_more_often_than_alpha():
     rng = np.random.default_rng(0)
     p, n, m, alpha = 0.006, 20_000, 5_000, 0.05
