@@ -28,6 +28,7 @@ CATALOG: dict[str, str] = {
     "monitor_inference": "inference_monitoring",
     "publish_metrics": "metrics_publishing",
     "start_retraining": "retraining",
+    "date_window": "retraining",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",

@@ -28,6 +28,7 @@ _SETTINGS = (
 # What one room alone reads.
 _ROOM_SETTINGS = {
     "pii_masking": ("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT"),
+    "retraining": ("CUSTODY_WATCH_STATE", "KFP_HOST", "KFP_NAMESPACE"),
     "metrics_publishing": tuple(f"CUSTODY_PUSHGATEWAY_{file}_FILE" for file in ("TOKEN", "LOGIN", "CA")),
 }
 
@@ -56,7 +57,7 @@ NEEDS = {
     "drift_detection": Needs(("500m", "2"), ("1Gi", "4Gi"), "2Gi", 120),
     "metrics_publishing": Needs(("100m", "1"), ("128Mi", "512Mi"), "1Gi", 30),
     "retraining": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 60),
-    "inference_monitoring": Needs(("500m", "2"), ("512Mi", "2Gi"), "8Gi", 120),
+    "inference_monitoring": Needs(("500m", "2"), ("512Mi", "2Gi"), "4Gi", 120),
     "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
     "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 360),
 }
@@ -78,6 +79,7 @@ RETRIES = {
     "check_drift": 2,  # reads, and signs what it read
     "publish_metrics": 2,  # pushes the same numbers again
     "check_profile_drift": 2,
+    "date_window": 2,
     "start_retraining": 2,  # claims first: what an attempt started before it died, the next one finds
     "monitor_inference": 2,  # reads, and signs what it read
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
@@ -124,6 +126,10 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     kubernetes.use_secret_as_volume(task, "custody-signing", "/etc/custody/signing", optional=True)
     if room == "pii_masking":
         kubernetes.use_secret_as_volume(task, "custody-masking", "/etc/custody/masking", optional=True)
+    if (
+        task.component_spec.name == "start-retraining"
+    ):  # by which Kubeflow mounts the token that its server knows a ServiceAccount by
+        kubernetes.add_pod_label(task, "access-ml-pipeline", "true")
     if room == "metrics_publishing":  # what CUSTODY_PUSHGATEWAY_*_FILE name
         kubernetes.use_secret_as_volume(task, "custody-monitoring", "/etc/custody/monitoring", optional=True)
     if room == "data_versioning":  # what the sources file, beside the trust file, names as file:/etc/custody/sources/..

@@ -1,4 +1,4 @@
-"""The contract of start_retraining."""
+"""The contracts of start_retraining and date_window."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Input, Output
@@ -56,3 +56,22 @@ def start_retraining(
         done = run(findings, *made, load_settings(), wish, run_id=run_id)
     evidence.metadata.update(done.facts)
     return done.decision
+
+
+@dsl.component(base_image=image("retraining"), install_kfp_package=False)
+def date_window(scheduled_time: str, hours_before: int = 0) -> str:
+    """Return an edge of a window: the time that a run is scheduled for, or some hours before it.
+
+    Args:
+        scheduled_time: Of the window: dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER, given as a constant.
+        hours_before: How many hours before it (0 to 8784).
+
+    Returns:
+        Output: The time, RFC 3339 in UTC to the second.
+    """
+    from kfp_custody.components._shared.errors import boundary
+
+    with boundary():
+        from kfp_custody.components.retraining.windows import edge
+
+        return edge(scheduled_time, hours_before)

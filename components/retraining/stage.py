@@ -23,13 +23,12 @@ from kfp_custody.components.retraining.once import USUAL, Timing, record_missed,
 from kfp_custody.components.retraining.opening import open_starter, open_store
 from kfp_custody.components.retraining.orders import load_orders
 from kfp_custody.components.retraining.reporting import Facts, html
-from kfp_custody.components.retraining.windows import mark, parse_time
+from kfp_custody.components.retraining.windows import MAX_HOURS, mark, parse_time
 
 ROOM = "retraining"
 ALREADY, NOT_NEEDED, ALERT_ONLY, TOO_LATE = "ALREADY", "NOT_NEEDED", "ALERT_ONLY", "TOO_LATE"
 # What may ask for a retraining.
 FINDINGS: Final = (DRIFT, PROFILE_DRIFT, MONITORING)
-_MAX_HOURS: Final = 24 * 366
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,8 @@ def _check(wish: Wish, run_id: str) -> datetime:
         "run_id": not run_id,
         "schedule_name": not name.strip() or not name.isprintable() or len(name.encode()) > 255,
         "action": wish.action not in CHOICES["action"],
-        "max_age_hours": not 1 <= wish.max_age_hours <= _MAX_HOURS,
-        "every_hours": not 0 <= wish.every_hours <= _MAX_HOURS,
+        "max_age_hours": not 1 <= wish.max_age_hours <= MAX_HOURS,
+        "every_hours": not 0 <= wish.every_hours <= MAX_HOURS,
     }
     for parameter, is_wrong in wrong.items():
         if is_wrong:

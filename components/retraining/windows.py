@@ -13,6 +13,7 @@ from kfp_custody.components.retraining.claims import SEEN, Claim, Store, key_of
 _SKEW: Final = timedelta(minutes=5)  # clocks of two nodes may differ by this much
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 _TRIES: Final = 20
+MAX_HOURS: Final = 24 * 366
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,22 @@ def parse_time(text: str) -> datetime:
             code=codes.WATCH_TIME,
         )
     return found
+
+
+def edge(text: str, hours_before: int) -> str:
+    """Return a time some hours before another, as evidence has it.
+
+    Raises:
+        Misconfigured: see `parse_time`; or the hours are none of a window.
+    """
+    if not 0 <= hours_before <= MAX_HOURS:
+        raise Misconfigured(
+            "The parameter hours_before is wrong.",
+            evidence=f"hours_before = {hours_before}",
+            remedy=f"Give 0 to {MAX_HOURS}.",
+            code=codes.WATCH_TIME,
+        )
+    return stamp(parse_time(text) - timedelta(hours=hours_before))
 
 
 def mark(store: Store, schedule: str, moment: datetime, every_hours: int, holder: str) -> Before:
