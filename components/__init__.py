@@ -13,6 +13,7 @@ from typing import Any
 # The one list of rooms: component function -> folder. The first function of a room owns its component.yaml.
 CATALOG: dict[str, str] = {
     "fetch_dataset": "data_versioning",
+    "collect_logs": "data_versioning",
     "mask_pii": "pii_masking",
     "plan_shards": "pii_masking",
     "mask_shard": "pii_masking",
@@ -22,7 +23,12 @@ CATALOG: dict[str, str] = {
     "train_model": "model_training",
     "sign_model": "artifact_signing",
     "check_drift": "drift_detection",
+    "check_profile_drift": "drift_detection",
     "profile_dataset": "drift_detection",
+    "monitor_inference": "inference_monitoring",
+    "publish_metrics": "metrics_publishing",
+    "start_retraining": "retraining",
+    "date_window": "retraining",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",

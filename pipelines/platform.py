@@ -22,10 +22,25 @@ _SIGNER_ROOMS = ("policy_gate", "seldon_deployment")
 _SETTINGS = (
     *("CUSTODY_SIGNER", "CUSTODY_DVC_REMOTE", "CUSTODY_NAMESPACE", "CUSTODY_DEPLOY_TARGET", "MLFLOW_TRACKING_URI"),
     *("CUSTODY_PROMETHEUS", "CUSTODY_SERVING_IMAGE", "CUSTODY_KSERVE_MODE"),
+    "CUSTODY_PUSHGATEWAY",
     *("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "CUSTODY_VAULT_AUTH", "CUSTODY_VAULT_AUTH_MOUNT"),
 )
-
-_GITOPS = tuple(f"CUSTODY_GITOPS_{name}" for name in ("REPOSITORY", "BRANCH", "PATH", "TOKEN_FILE", "USER"))
+# What one room alone reads.
+_ROOM_SETTINGS = {
+    "pii_masking": ("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT"),
+    "retraining": ("CUSTODY_WATCH_STATE", "KFP_HOST", "KFP_NAMESPACE"),
+    "metrics_publishing": tuple(f"CUSTODY_PUSHGATEWAY_{file}_FILE" for file in ("TOKEN", "LOGIN", "CA")),
+    "seldon_deployment": tuple(
+        f"CUSTODY_GITOPS_{name}" for name in ("REPOSITORY", "BRANCH", "PATH", "TOKEN_FILE", "USER")
+    ),
+}
+# What one room alone may read: the Secret custody-<name>, at /etc/custody/<name>.
+_ROOM_SECRETS = {
+    "pii_masking": "masking",
+    "data_versioning": "sources",  # what the sources file, beside the trust file, names as file:/etc/custody/sources/..
+    "seldon_deployment": "gitops",  # `token`: what may push to the repository that deployments are committed to
+    "metrics_publishing": "monitoring",  # what CUSTODY_PUSHGATEWAY_*_FILE name
+}
 
 SCRATCH = "/tmp"  # noqa: S108  (an emptyDir of the pod, not the machine's)
 
@@ -50,6 +65,9 @@ NEEDS = {
     "model_training": Needs(("1", "4"), ("2Gi", "8Gi"), "4Gi", 360),
     "artifact_signing": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 30),
     "drift_detection": Needs(("500m", "2"), ("1Gi", "4Gi"), "2Gi", 120),
+    "metrics_publishing": Needs(("100m", "1"), ("128Mi", "512Mi"), "1Gi", 30),
+    "retraining": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 60),
+    "inference_monitoring": Needs(("500m", "2"), ("512Mi", "2Gi"), "4Gi", 120),
     "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
     "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 360),
 }
@@ -58,6 +76,7 @@ NEEDS = {
 # and not often. An attempt that fails publishes nothing, so never do two attempts both leave evidence.
 RETRIES = {
     "fetch_dataset": 2,  # reads; what was fetched half is gone with the attempt
+    "collect_logs": 2,  # reads; where a log was rotated meanwhile, the next attempt finds it whole
     "mask_pii": 2,  # the same input, policy and key give the same bytes
     "plan_shards": 2,
     "mask_shard": 2,
@@ -68,6 +87,11 @@ RETRIES = {
     "sign_model": 2,  # the bytes stay; keyless, one more entry in a public log
     "profile_dataset": 2,
     "check_drift": 2,  # reads, and signs what it read
+    "publish_metrics": 2,  # pushes the same numbers again
+    "check_profile_drift": 2,
+    "date_window": 2,
+    "start_retraining": 2,  # claims first: what an attempt started before it died, the next one finds
+    "monitor_inference": 2,  # reads, and signs what it read
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,
     # These go on with the state of the rollout, so an attempt after a lost node finds where the last one was.
@@ -106,17 +130,15 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     kubernetes.use_config_map_as_volume(task, "custody-trust", "/etc/custody/trust", optional=True)
     own, role = f"CUSTODY_SIGNER_{room.upper()}", f"CUSTODY_VAULT_ROLE_{identity.upper()}"
     # The masking key is a mounted file, or what a secret URI names.
-    theirs = {"pii_masking": ("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT"), "seldon_deployment": _GITOPS}
-    names = (*_SETTINGS, own, *theirs.get(room, ()))
+    names = (*_SETTINGS, own, *_ROOM_SETTINGS.get(room, ()))
     environment = {name: name for name in names} | {role: "CUSTODY_VAULT_ROLE"}
     kubernetes.use_config_map_as_env(task, "custody-settings", environment, optional=True)
     kubernetes.use_secret_as_volume(task, "custody-signing", "/etc/custody/signing", optional=True)
-    if room == "pii_masking":
-        kubernetes.use_secret_as_volume(task, "custody-masking", "/etc/custody/masking", optional=True)
-    if room == "seldon_deployment":  # `token`: what may push to the repository that deployments are committed to
-        kubernetes.use_secret_as_volume(task, "custody-gitops", "/etc/custody/gitops", optional=True)
-    if room == "data_versioning":  # what the sources file, beside the trust file, names as file:/etc/custody/sources/..
-        kubernetes.use_secret_as_volume(task, "custody-sources", "/etc/custody/sources", optional=True)
+    if secret := _ROOM_SECRETS.get(room):
+        kubernetes.use_secret_as_volume(task, f"custody-{secret}", f"/etc/custody/{secret}", optional=True)
+    if task.component_spec.name == "start-retraining":
+        # By this label Kubeflow mounts the token that its server knows a ServiceAccount by.
+        kubernetes.add_pod_label(task, "access-ml-pipeline", "true")
     return task
 
 

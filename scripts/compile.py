@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from monitoring import monitoring
+
 from kfp_custody.components import CATALOG
 from kfp_custody.components._cli.compiling import elyra, gitops, ir
 from kfp_custody.components._cli.compiling.formats import Wishes, as_gitops, compiled, elyra_text
@@ -76,6 +78,7 @@ def generated() -> dict[Path, str]:
         place = Place(namespace="custody-production", gateway_namespace=gateway)
         made = rendering.as_component(door, place, form)
         files |= {ROOT / "manifests/components" / f"door-{form}" / name: text for name, text in made.items()}
+    files |= monitoring(ROOT / "manifests/components/monitoring")
     files[ROOT / "pipelines/fraud_detection/chain.svg"] = draw_chain((), "PASSED", {}) + "\n"
     files[ROOT / "README.md"] = with_block(
         ROOT / "README.md", "components", table(("component", "takes", "gives", "in one line"), catalogue)

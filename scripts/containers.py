@@ -73,6 +73,7 @@ class ContainerRun(demo.Run):
                 signing, {"mlflow": "/var/mlflow"}, **signer, MLFLOW_TRACKING_URI="sqlite:////var/mlflow/mlflow.db"
             ),
             "sign_model": grant(signing, {}, **signer),
+            "profile_dataset": grant(signing, {}, **signer),
             "check_drift": grant(signing, {}, **signer),
             "enforce_policy": grant({secrets / "gate.pem": "/etc/custody/signing/key.pem"}, {}, **signer),
             "refuse": grant({}, {}),

@@ -55,14 +55,14 @@ def main(argv: list[str] | None = None) -> int:
             done = subprocess.run([*command, "--format", form, "--out", str(made / form)], stdout=subprocess.DEVNULL)
             if done.returncode:  # it has said why
                 return done.returncode
-        pin_manifests(made / "manifests", arguments.prefix, pins[image("serving")])
+        pin_manifests(made / "manifests", arguments.prefix, pins[image("serving")], pins[image("retraining")])
         made.rename(arguments.out)
     print(arguments.out)
     return 0
 
 
-def pin_manifests(target: Path, prefix: str, digest: str) -> None:
-    """Copy the manifests, the model server's image as `<prefix>/custody-serving@<digest>`.
+def pin_manifests(target: Path, prefix: str, digest: str, webhook: str) -> None:
+    """Copy the manifests, the model server's image as `<prefix>/custody-serving@<digest>`, the webhook's by its own.
 
     The admission policies take every digest from that prefix, not this one alone: a version that an earlier release
     deployed must stay possible to write, or nothing could be rolled back after an upgrade.
@@ -70,6 +70,7 @@ def pin_manifests(target: Path, prefix: str, digest: str) -> None:
     shutil.copytree(MANIFESTS, target, ignore=shutil.ignore_patterns("pipelines"))
     names = {
         image("serving"): f"{prefix}/custody-serving@{digest}",
+        image("retraining"): f"{prefix}/custody-retraining@{webhook}",
         _expression(PREFIX) + "/custody-serving@": _expression(prefix) + "/custody-serving@",
     }
     for path in sorted(target.rglob("*.yaml")):

@@ -8,8 +8,14 @@ from pathlib import Path
 
 from kfp_custody.components._cli.chain import check_copies, check_links
 from kfp_custody.components._cli.collecting import Collected
-from kfp_custody.components._cli.decided import check_decision, check_deployment, check_policy, check_rollout
-from kfp_custody.components._cli.discovery import AFTER, LINKS, Piece, find
+from kfp_custody.components._cli.decided import (
+    check_decision,
+    check_deployment,
+    check_policy,
+    check_profile,
+    check_rollout,
+)
+from kfp_custody.components._cli.discovery import LINKS, NOT_SHOWN, Piece, find
 from kfp_custody.components._cli.sharded import check_shards
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import CustodyError, EvidenceInvalid, PolicyRefused
@@ -19,7 +25,7 @@ from kfp_custody.components._shared.verification import Verified, read_evidence
 from kfp_custody.components.policy_gate.checks import Check
 from kfp_custody.components.policy_gate.policy import load_policy
 
-_AFTER = ("decision", *AFTER)
+_BESIDE = ("decision", *NOT_SHOWN)
 
 
 @dataclass(frozen=True)
@@ -88,18 +94,19 @@ def audit(question: Question) -> Audit:
         absent = check_links(done, root, found, trust, run_id or "", moment, partial=question.partial)
         check_copies(done, root, found, trust, run_id or "", moment)
         shards, not_shown = check_shards(done, root, found, trust, run_id or "", moment)
-        for name in _AFTER:
+        for name in _BESIDE:
             if name in found.links:
                 directory = found.links[name][0].path.parent
                 look = functools.partial(_read, done, name, directory, trust, run_id or "", moment)
                 done.attempt(f"evidence:{name}", look)
         if "decision" in shown:
-            check_decision(done, {name: shown[name] for name in shown if name not in _AFTER}, trust, policy)
+            check_decision(done, {name: shown[name] for name in shown if name not in _BESIDE}, trust, policy)
         elif not question.partial:
             done.refuse("evidence:decision", codes.NO_EVIDENCE, "the gate's decision is not here")
         if "deployment" in shown:
             check_deployment(done, shown)
         check_rollout(done, shown)
+        check_profile(done, shown)
         if policy is not None:
             check_policy(done, policy, trust, moment)
         _tell_absent(done, sorted(absent | not_shown), question.require_bytes)

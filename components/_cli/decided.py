@@ -1,15 +1,16 @@
 """Checking what comes after the evidence: the gate's decision, the policy, the deployment."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from kfp_custody.components._cli.collecting import Collected
-from kfp_custody.components._cli.discovery import AFTER, LINKS
+from kfp_custody.components._cli.discovery import LINKS, NOT_SHOWN
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.documents import DocumentFault, require_keys
 from kfp_custody.components._shared.errors import EvidenceInvalid, PolicyRefused
+from kfp_custody.components._shared.evidence import descriptors
 from kfp_custody.components._shared.keys import is_sha256
 from kfp_custody.components._shared.kinds import DECISION
 from kfp_custody.components._shared.trust import Trust
@@ -98,7 +99,7 @@ def check_policy(done: Collected, policy: Policy, trust: Trust, moment: datetime
             "signer": decision.signer,
             "model_name": str(decision.predicate["resourceUri"]).removeprefix("models:/"),
         }
-    inputs = {name: piece for name, piece in done.verified.items() if name not in ("decision", *AFTER)}
+    inputs = {name: piece for name, piece in done.verified.items() if name not in ("decision", *NOT_SHOWN)}
     done.checks += requirements(policy, inputs, at)
     done.checks += evaluate(policy, facts(inputs, at, gate))
     if policy.opa is not None:
@@ -158,6 +159,60 @@ def check_rollout(done: Collected, shown: Mapping[str, str]) -> None:
                 look = functools.partial(bundle, name, resource)
                 done.attempt(f"link:{name}.{resource}->{resource}", look)
             done.attempt(f"link:{name}.model->training", functools.partial(model, name))
+
+
+def check_profile(done: Collected, shown: Mapping[str, str]) -> None:
+    """Check that a profile is of the data that the model was trained on, and what was compared with it.
+
+    A check against the profile of another run names that run; its evidence is verified where it lies.
+
+    Args:
+        done: Where to; its `verified` holds what is genuine.
+        shown: Name in the chain -> SHA-256 of the bundle that is there.
+    """
+
+    def bundle(name: str, resource: str, target: str) -> str:
+        named = done.need(name).dependency(resource)
+        require_digest(named, shown.get(target, "(none shown)"), f"the evidence {target}", LINKS[name].name)
+        return f"bundle sha256:{named}"
+
+    def subject(name: str, resource: str, target: str) -> str:
+        named = done.need(name).dependency(resource) if resource else done.need(name).subject_sha256
+        require_digest(done.need(target).subject_sha256, named, f"the {target} of {name}", LINKS[target].name)
+        return f"sha256:{named}"
+
+    def look(check: Callable[[str, str, str], str], name: str, resource: str, target: str) -> None:
+        label = f"{name}.{resource}" if resource else name
+        done.attempt(f"link:{label}->{target}", functools.partial(check, name, resource, target))
+
+    if "profile" in shown:
+        look(bundle, "profile", "attestation", "dataset")
+        look(subject, "profile", "dataset", "dataset")
+        if _names_model(done.verified.get("profile")):
+            look(bundle, "profile", "provenance", "training")
+            look(subject, "profile", "model", "training")
+    if "profile-drift" in shown:
+        look(bundle, "profile-drift", "current_masking", "current-masking")
+        look(subject, "profile-drift", "", "current-masking")
+        run = _profiled_in(done.verified.get("profile-drift"))
+        if run is not None:
+            done.notes.append(f"profile-drift: compared with the profile of run {run!r}; verify that run as well")
+        else:
+            look(bundle, "profile-drift", "profile_evidence", "profile")
+            look(subject, "profile-drift", "profile", "profile")
+            look(bundle, "profile-drift", "provenance", "training")
+            look(subject, "profile-drift", "model", "training")
+
+
+def _names_model(profile: Verified | None) -> bool:
+    return profile is not None and any(entry["name"] == "model" for entry in descriptors(profile.statement))
+
+
+def _profiled_in(compared: Verified | None) -> str | None:
+    """Return the run of the profile that was compared with, where it is another one."""
+    found = descriptors(compared.statement) if compared else ()
+    runs = [entry.get("annotations", {}).get("run") for entry in found if entry["name"] == "profile_evidence"]
+    return str(runs[0]) if compared and runs and runs[0] not in (None, compared.run_id) else None
 
 
 def _policy(decision: Verified, trust: Trust, policy: Policy | None) -> str:

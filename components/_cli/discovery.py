@@ -22,6 +22,8 @@ from kfp_custody.components._shared.kinds import (
     KINDS,
     MASKING,
     MODEL_SIGNATURE,
+    PROFILE,
+    PROFILE_DRIFT,
     ROLLOUT,
     SHARD_ATTESTATION,
     SHARD_MASKING,
@@ -45,11 +47,13 @@ LINKS: Mapping[str, Kind] = {
     "deployment": KINDS["deploy-model"],
     "analysis": CANARY,
     "rollout": ROLLOUT,
+    "profile": PROFILE,
+    "profile-drift": PROFILE_DRIFT,
 }
-# What comes after the decision; a chain need not have all of it.
-AFTER = ("deployment", "analysis", "rollout")
+# What the gate is not shown; a chain need not have all of it.
+NOT_SHOWN = ("deployment", "analysis", "rollout", "profile", "profile-drift")
 
-_PRESENT = {"current-masking": ("drift", "current_masking")}
+_PRESENT = {"current-masking": (("drift", "current_masking"), ("profile-drift", "current_masking"))}
 _SOURCES = {"source": "masking", "current-source": "current-masking"}
 MASKINGS = tuple(name for name, kind in LINKS.items() if kind is MASKING)
 
@@ -102,8 +106,8 @@ def find(root: Path) -> Found:
     said = {piece: _said(piece.path) for piece in pieces}
     several = (FETCHING, MASKING, MODEL_SIGNATURE)
     links = {link: _of_kind(pieces, kind, said) for link, kind in LINKS.items() if kind not in several}
-    links |= _two_months(pieces, MASKING, {"masking": ("dataset", "masking"), **_PRESENT}, links, said)
-    links |= _two_months(pieces, FETCHING, {name: (of, "source") for name, of in _SOURCES.items()}, links, said)
+    links |= _two_months(pieces, MASKING, {"masking": (("dataset", "masking"),), **_PRESENT}, links, said)
+    links |= _two_months(pieces, FETCHING, {name: ((of, "source"),) for name, of in _SOURCES.items()}, links, said)
     links["model"] = _signatures(pieces)
     shards = {link: _shards(pieces, links[link], said) for link in MASKINGS}
     placed = {piece for found in (links, *shards.values()) for copies in found.values() for piece in copies}
@@ -152,7 +156,7 @@ def _signatures(pieces: Sequence[Piece]) -> list[Piece]:
 def _two_months(
     pieces: Sequence[Piece],
     kind: Kind,
-    named_by: Mapping[str, tuple[str, str]],
+    named_by: Mapping[str, Sequence[tuple[str, str]]],
     links: Mapping[str, Sequence[Piece]],
     said: Mapping[Piece, Mapping[str, Any]],
 ) -> dict[str, list[Piece]]:
@@ -161,14 +165,14 @@ def _two_months(
     Args:
         pieces: Everything that lies there.
         kind: Of the evidence.
-        named_by: Name in the chain -> the link, and the resource of it, that names this evidence.
+        named_by: Name in the chain -> the links, and the resource of each, that name this evidence.
         links: What was found so far.
         said: What the pieces say.
     """
     found = [piece for piece in pieces if piece.kind is kind]
     places = {}
-    for name, (link, resource) in named_by.items():
-        digests = {_named(said[piece]).get(resource) for piece in links[link]}
+    for name, namers in named_by.items():
+        digests = {_named(said[piece]).get(resource) for link, resource in namers for piece in links[link]}
         places[name] = [piece for piece in found if piece.sha256 in digests]
     rest = [piece for piece in found if not any(piece in place for place in places.values())]
     for place in places.values():

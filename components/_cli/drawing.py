@@ -5,7 +5,7 @@ from kfp_custody.components._cli.discovery import LINKS
 from kfp_custody.components._cli.refusals import printable
 from kfp_custody.components._cli.rendering import grouped, heading
 from kfp_custody.components._shared.evidence import stamp
-from kfp_custody.components._shared.kinds import CANARY, FETCHING, ROLLOUT, SHARD_MASKING
+from kfp_custody.components._shared.kinds import CANARY, FETCHING, PROFILE, PROFILE_DRIFT, ROLLOUT, SHARD_MASKING
 from kfp_custody.components._shared.report import Markup, Section, badge, page, paragraph, table, text
 from kfp_custody.components._shared.shards import read_shard
 from kfp_custody.components.policy_gate.chain_drawing import draw_chain
@@ -13,6 +13,8 @@ from kfp_custody.components.policy_gate.checks import Check
 
 # What a decision and a deployment stand on; the other links name theirs in their checks.
 _STANDS_ON = {"decision": ("model", "drift")}
+# Raw data that nobody fetched has no evidence, nor has a deployment without a canary; a profile need not be made.
+_OPTIONAL = (FETCHING, CANARY, ROLLOUT, PROFILE, PROFILE_DRIFT)
 
 
 def as_graph(done: Audit) -> str:
@@ -21,8 +23,8 @@ def as_graph(done: Audit) -> str:
     for name, kind in LINKS.items():
         verified, faults = done.verified.get(name), _faults(done, name)
         state = "REFUSED" if faults else "ok" if name in done.places else "absent"
-        if state == "absent" and (kind is FETCHING or kind in (CANARY, ROLLOUT)):
-            continue  # raw data that nobody fetched has no evidence, nor has a deployment without a canary
+        if state == "absent" and kind in _OPTIONAL:
+            continue
         if verified:
             said = (
                 f"{verified.result or ''} by {verified.signer} {stamp(verified.time) if verified.time else ''}".strip()

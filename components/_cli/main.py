@@ -20,6 +20,7 @@ from kfp_custody.components._cli import (
     trust,
     upload,
     verify,
+    webhook,
 )
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ app.add_typer(rollout.app, name="rollout")
 app.command("upload")(upload.upload)
 app.command("submit")(submit.submit)
 app.add_typer(schedule.app, name="schedule")
+app.command("webhook")(webhook.webhook)
 app.add_typer(trust.app, name="trust")
 app.add_typer(policy.app, name="policy")
 

@@ -54,16 +54,16 @@ def set_(
     with refusals():
         settings = options.settings(host, namespace, token_file, cookies_file, ca_cert)
         from kfp_custody.components._cli.kfp_api.cron import require_cron
-        from kfp_custody.components._cli.kfp_api.parameters import check_parameters, read_parameters
+        from kfp_custody.components._shared.kfp_api.parameters import check_parameters, read_parameters
 
         when = require_cron(cron)
         if start and end and start >= end:
             raise typer.BadParameter("--end is not after --start")
         given = read_parameters(param or [], params_file)
-        from kfp_custody.components._cli.kfp_api import names
         from kfp_custody.components._cli.kfp_api.client import Trigger, connect
         from kfp_custody.components._cli.kfp_api.schedules import set_schedule
         from kfp_custody.components._cli.kfp_api.versions import find_uploaded
+        from kfp_custody.components._shared.kfp_api import names
 
         names.require_name("schedule", name, names.DISPLAY)
         names.require_name("experiment", experiment, names.EXPERIMENT)

@@ -56,7 +56,7 @@ def submit(
     with refusals():
         settings = options.settings(host, namespace, token_file, cookies_file, ca_cert)
         from kfp_custody.components._cli.kfp_api.package import load_package
-        from kfp_custody.components._cli.kfp_api.parameters import check_parameters, read_parameters
+        from kfp_custody.components._shared.kfp_api.parameters import check_parameters, read_parameters
 
         given = read_parameters(param or [], params_file)
         package = None if version else load_package(pipeline)

@@ -51,6 +51,12 @@ class DatasetProfile(dsl.Artifact):
     schema_title = "system.DatasetProfile"
 
 
+class InferenceLogs(dsl.Artifact):
+    """A directory with `requests.jsonl`: the lines of request logs of a window of time. It may hold payloads."""
+
+    schema_title = "system.InferenceLogs"
+
+
 class TrainedModel(dsl.Artifact):
     """A model directory that train_model wrote; nobody has signed it yet."""
 

@@ -3,8 +3,11 @@
 | kind | predicate | told apart by |
 |---|---|---|
 | fetch-dataset, attest-dataset, attest-shard, train-model | https://slsa.dev/provenance/v1 | its buildType |
+| profile-dataset | https://slsa.dev/provenance/v1 | its buildType |
 | mask-pii, mask-shard, check-drift, deploy-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
-| analyse-canary, finish-rollout | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| check-profile-drift, analyse-canary, finish-rollout | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| collect-logs | https://slsa.dev/provenance/v1 | its buildType |
+| monitor-inference, start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -33,6 +36,7 @@ class Kind:
 
 
 FETCHING = Kind("fetch-dataset", PROVENANCE)
+COLLECTION = Kind("collect-logs", PROVENANCE)
 MASKING = Kind("mask-pii", TEST_RESULT)
 ATTESTATION = Kind("attest-dataset", PROVENANCE)
 # Of a part of a dataset: kinds of their own, so that they never stand for the whole.
@@ -41,10 +45,13 @@ SHARD_ATTESTATION = Kind("attest-shard", PROVENANCE)
 TRAINING = Kind("train-model", PROVENANCE)
 MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
 DRIFT = Kind("check-drift", TEST_RESULT)
+PROFILE_DRIFT = Kind("check-profile-drift", TEST_RESULT)
+MONITORING = Kind("monitor-inference", TEST_RESULT)
 PROFILE = Kind("profile-dataset", PROVENANCE)
 DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
 CANARY = Kind("analyse-canary", TEST_RESULT)
 ROLLOUT = Kind("finish-rollout", TEST_RESULT)
+RETRAINING = Kind("start-retraining", TEST_RESULT)
 DECISION = Kind("enforce-policy", VERIFICATION_SUMMARY)
 
 KINDS = {
@@ -52,6 +59,7 @@ KINDS = {
     for kind in (
         *(FETCHING, MASKING, SHARD_MASKING, ATTESTATION, SHARD_ATTESTATION),
         *(TRAINING, MODEL_SIGNATURE, DRIFT, PROFILE, DECISION, DEPLOYMENT),
-        *(CANARY, ROLLOUT),
+        *(CANARY, ROLLOUT, PROFILE_DRIFT),
+        *(COLLECTION, MONITORING, RETRAINING),
     )
 }

@@ -24,6 +24,10 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_SERVING_PORT | its HTTP port | 18080 |
 | CUSTODY_PROMETHEUS | Prometheus that counts what the versions of a model answer in a cluster | none |
 | CUSTODY_PROMETHEUS_TOKEN_FILE | file with a bearer token for it | none: no token |
+| CUSTODY_PUSHGATEWAY | Pushgateway that `publish_metrics` pushes to | none: not pushed |
+| CUSTODY_PUSHGATEWAY_TOKEN_FILE | file with a bearer token for it | none |
+| CUSTODY_PUSHGATEWAY_LOGIN_FILE | file with a login for it, `user:password` | none |
+| CUSTODY_PUSHGATEWAY_CA_FILE | CA bundle that its certificate must chain to | the system's |
 | CUSTODY_SERVING_IMAGE | image of the model server in a cluster, by digest | this version's, by tag |
 | CUSTODY_KSERVE_MODE | deployment mode of KServe: Standard or Knative | Standard |
 | CUSTODY_DOOR | door file of canaries on this machine: who may call what | made there: this user's own client |
@@ -52,8 +56,17 @@ Vault and OpenBao, for `vault:` and `vault-hmac:` (where both names are given, t
 | CUSTODY_VAULT_SECRET_ID_FILE | approle: file with the secret id | none |
 | CUSTODY_VAULT_WRAPPED_SECRET_ID_FILE | approle: file with a token that wraps the secret id; single use | none |
 
-A Kubeflow Pipelines server, for `kfp-custody upload`, `submit` and `schedule` (where both names are given, the first
-that is set counts; all but the last two are options on the command line as well):
+What starts retrainings (`start_retraining`, `kfp-custody webhook`):
+
+| variable | meaning | default |
+|---|---|---|
+| CUSTODY_RETRAINING | the retraining file: what may be started | retraining.yaml beside the trust file |
+| CUSTODY_WATCH_STATE | where claims are kept: `kubernetes[:NAMESPACE]` or an absolute folder | in a pod `kubernetes` |
+| CUSTODY_RETRAIN | what starts them: `kfp`, or `local` for a command on this machine | kfp |
+| CUSTODY_RETRAIN_COMMAND | local: the command; it is given the file of the order and a folder | none |
+
+A Kubeflow Pipelines server, for the same and for `kfp-custody upload`, `submit` and `schedule` (where both names are
+given, the first that is set counts; all but the last two are options on the command line as well):
 
 | variable | meaning | default |
 |---|---|---|
@@ -68,6 +81,7 @@ that is set counts; all but the last two are options on the command line as well
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +126,10 @@ class Settings:
     door_port: int = 18443
     prometheus: str | None = None
     prometheus_token_file: Path | None = None
+    pushgateway: str | None = None
+    pushgateway_token_file: Path | None = None
+    pushgateway_login_file: Path | None = None
+    pushgateway_ca_file: Path | None = None
     serving_image: str | None = None
     kserve_mode: str = "Standard"
     gitops: Gitops = Gitops()
@@ -167,8 +185,12 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         door_file=_path(environ, "CUSTODY_DOOR"),
         door_tls=_path(environ, "CUSTODY_DOOR_TLS"),
         door_port=_port(environ, "CUSTODY_DOOR_PORT", "18443"),
-        prometheus=_prometheus(environ.get("CUSTODY_PROMETHEUS")),
+        prometheus=_address(environ, "CUSTODY_PROMETHEUS", "Prometheus", codes.SETTINGS),
         prometheus_token_file=_path(environ, "CUSTODY_PROMETHEUS_TOKEN_FILE"),
+        pushgateway=_address(environ, "CUSTODY_PUSHGATEWAY", "the Pushgateway", codes.PUSHGATEWAY_SETTINGS),
+        pushgateway_token_file=_path(environ, "CUSTODY_PUSHGATEWAY_TOKEN_FILE"),
+        pushgateway_login_file=_path(environ, "CUSTODY_PUSHGATEWAY_LOGIN_FILE"),
+        pushgateway_ca_file=_path(environ, "CUSTODY_PUSHGATEWAY_CA_FILE"),
         serving_image=environ.get("CUSTODY_SERVING_IMAGE") or None,
         kserve_mode=environ.get("CUSTODY_KSERVE_MODE") or "Standard",
         gitops=_gitops(environ),
@@ -278,6 +300,56 @@ class KfpSettings:
     interval: float
 
 
+@dataclass(frozen=True)
+class WatchSettings:
+    """What starts retrainings, and where claims of them are kept; see the table above.
+
+    `namespace` is that of the Leases, None when `folder` keeps the claims; `command` is that of the local starter, None
+    when Kubeflow Pipelines starts the runs.
+    """
+
+    orders_file: Path
+    folder: Path | None
+    namespace: str | None
+    command: tuple[str, ...] | None
+
+
+def load_watch_settings(trust_file: Path, environ: Mapping[str, str] = os.environ) -> WatchSettings:
+    """Read what starts retrainings.
+
+    Raises:
+        Misconfigured: it is not said where claims are kept, or how runs are started.
+    """
+    state = environ.get("CUSTODY_WATCH_STATE") or ("kubernetes" if environ.get("KUBERNETES_SERVICE_HOST") else "")
+    where, _, namespace = state.partition(":")
+    if where == "kubernetes" and not namespace:
+        namespace = environ.get("KFP_NAMESPACE") or _own_namespace() or ""
+    if not (where == "kubernetes" and namespace) and not state.startswith("/"):
+        raise Misconfigured(
+            "It is not said where claims of retrainings are kept, so none could be started once.",
+            evidence=f"CUSTODY_WATCH_STATE is {repr(state[:80]) if state else 'not set'}",
+            remedy="Set it to kubernetes:NAMESPACE, or to the absolute path of a folder that all tasks share.",
+            code=codes.WATCH_SETTINGS,
+        )
+    how, command = environ.get("CUSTODY_RETRAIN") or "kfp", environ.get("CUSTODY_RETRAIN_COMMAND") or ""
+    if how not in ("kfp", "local") or (how == "local" and not command):
+        raise Misconfigured(
+            "It is not said how a retraining is started.",
+            evidence=f"CUSTODY_RETRAIN is {how[:80]!r}{'' if command else ' and CUSTODY_RETRAIN_COMMAND is not set'}",
+            remedy="Set CUSTODY_RETRAIN to kfp, or to local and CUSTODY_RETRAIN_COMMAND to a command.",
+            code=codes.WATCH_SETTINGS,
+        )
+    orders = _path(environ, "CUSTODY_RETRAINING") or trust_file.with_name("retraining.yaml")
+    folder = None if where == "kubernetes" else Path(state)
+    return WatchSettings(
+        orders, folder, namespace if folder is None else None, tuple(shlex.split(command)) if how == "local" else None
+    )
+
+
+def _own_namespace() -> str | None:
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else None
+
+
 # Where Kubeflow and Kubernetes mount into every pod what a client needs.
 _PROJECTED_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -302,10 +374,9 @@ def load_kfp_settings(options: Mapping[str, str], environ: Mapping[str, str] = o
     if not host and given.get("KUBERNETES_SERVICE_HOST"):  # Kubernetes sets it in every pod
         host = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
     ui = given.get("KF_PIPELINES_UI_ENDPOINT")
-    own = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else None
     return KfpSettings(
         host=_kfp_address(host, "KFP_HOST (or --host)") if host else None,
-        namespace=given.get("KFP_NAMESPACE") or own,
+        namespace=given.get("KFP_NAMESPACE") or _own_namespace(),
         token_file=_path(given, "CUSTODY_KFP_TOKEN_FILE")
         or _path(given, "KF_PIPELINES_SA_TOKEN_PATH")
         or (_PROJECTED_TOKEN if _PROJECTED_TOKEN.is_file() else None),
@@ -329,12 +400,14 @@ def _kfp_address(address: str, name: str) -> str:
     return address.rstrip("/")
 
 
-def _prometheus(address: str | None) -> str | None:
+def _address(environ: Mapping[str, str], name: str, server: str, code: str) -> str | None:
+    address = environ.get(name)
     if address and not _is_address(address):
         raise Misconfigured(
-            "The address of Prometheus is no address of a server.",
-            evidence="CUSTODY_PROMETHEUS is not of the form https://host:port/path",
+            f"The address of {server} is no address of a server.",
+            evidence=f"{name} is not of the form https://host:port/path",
             remedy="Set it to the server's address alone, without a user, a password or a query.",
+            code=code,
         )
     return address or None
 

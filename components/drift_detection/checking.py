@@ -1,16 +1,9 @@
 """Check a current dataset against its reference: every feature of the model, its scores, and the label."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kfp_custody.components._shared.errors import InputRefused
-from kfp_custody.components._shared.scoring import LARGEST, Feature, Scorer
-from kfp_custody.components.drift_detection import noise
-from kfp_custody.components.drift_detection.columns import Columns, sample_rows, unreadable
+from kfp_custody.components._shared import noise
+from kfp_custody.components._shared.scoring import Feature, Model, load_scorer, read_signature
 from kfp_custody.components.drift_detection.comparing import (
     DRIFT,
     NONE,
@@ -21,15 +14,14 @@ from kfp_custody.components.drift_detection.comparing import (
     compare_numbers,
 )
 from kfp_custody.components.drift_detection.limits import Thresholds
+from kfp_custody.components.drift_detection.sources import KINDS, Scores, Source, require_feature
 
-Sample = Mapping[str, NDArray[Any]]
 SCHEMA = "schema"  # verdict of a column that is missing or has another type
-_KINDS = {"number": ("number", "boolean", "null"), "category": ("text", "null")}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """How the model's scores moved. `scores` is None when the model could not score, and `reason` says why."""
+    """How the model's scores moved. `scores` is None when there are none to compare, and `reason` says why."""
 
     verdict: str
     reason: str
@@ -67,7 +59,6 @@ class Drift:
     rows_reference: int
     rows_current: int
     alpha: float
-    samples: tuple[Sample, Sample]
 
     def named(self, *verdicts: str) -> list[str]:
         """Return the names of the columns with one of these verdicts."""
@@ -79,109 +70,80 @@ class Drift:
         return len(self.named(DRIFT, SCHEMA)) / len(self.columns)
 
 
-def check(reference: Columns, current: Columns, scorer: Scorer, label: str, thresholds: Thresholds) -> Drift:
+def check(reference: Source, current: Source, model: Model, label: str, thresholds: Thresholds) -> Drift:
     """Compare two datasets.
 
     Args:
-        reference: The data that the model was trained on.
+        reference: The data that the model was trained on, or its profile.
         current: The data to judge.
-        scorer: The model; its features are what is compared.
+        model: The model, verified; its features are what is compared. It is loaded only where both sides can be scored.
         label: Name of the label, compared when both sides have it.
         thresholds: Limits.
 
     Raises:
-        InputRefused: the reference is not of the form that the model takes.
+        InputRefused: the reference is not of the form that the model takes, or the model is malformed.
     """
-    alpha = thresholds.alpha / (len(scorer.features) + 2)  # the features, the scores and the label share it
-    rows = [sample_rows(side.rows, thresholds.sample_rows) for side in (reference, current)]
-    samples: tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]] = ({}, {})
-    columns = []
-    for feature in scorer.features:
-        fault = _schema_fault(feature, reference, current)
-        if fault:
-            columns.append(Comparison(feature.name, feature.type, SCHEMA, fault))
-        elif feature.type == "number":
-            old, new = reference.numbers(feature.name), current.numbers(feature.name)
-            columns.append(compare_numbers(feature.name, old, new, thresholds.column, thresholds.bins, alpha))
-            for sample, values, chosen in zip(samples, (old, new), rows, strict=True):
-                sample[feature.name] = values[chosen]
-        else:
-            before, after = reference.texts(feature.name), current.texts(feature.name)
-            columns.append(
-                compare_categories(feature.name, before, after, thresholds.column, alpha, feature.categories)
-            )
-            for sample, texts, chosen in zip(samples, (before, after), rows, strict=True):
-                sample[feature.name] = np.array(texts.take(chosen).to_pylist(), dtype=object)
-    complete = not any(column.verdict == SCHEMA for column in columns)
-    prediction = (
-        _prediction(scorer, samples, thresholds, alpha)
-        if complete
-        else Prediction(SCHEMA, "not scored: the current dataset does not have the columns that the model takes")
-    )
+    features = read_signature(model).features
+    alpha = thresholds.alpha / (len(features) + 2)  # the features, the scores and the label share it
+    columns = [_column(feature, reference, current, thresholds, alpha) for feature in features]
+    if any(column.verdict == SCHEMA for column in columns):
+        why = "not scored: the current dataset does not have the columns that the model takes"
+        prediction = Prediction(SCHEMA, why)
+    elif not reference.scored:
+        prediction = Prediction(UNKNOWN, "the profile was made without the model, so it holds no scores")
+    else:
+        scorer = load_scorer(model)
+        prediction = _prediction(reference.scores(scorer), current.scores(scorer), thresholds, alpha)
     found = _label(reference, current, label, thresholds, alpha)
     verdict, reasons = _verdict(columns, prediction, found, thresholds)
     columns.sort(key=_badness)
-    return Drift(verdict, reasons, tuple(columns), prediction, found, reference.rows, current.rows, alpha, samples)
+    return Drift(verdict, reasons, tuple(columns), prediction, found, reference.rows, current.rows, alpha)
 
 
-def _schema_fault(feature: Feature, reference: Columns, current: Columns) -> str | None:
+def _column(feature: Feature, reference: Source, current: Source, thresholds: Thresholds, alpha: float) -> Comparison:
+    name = feature.name
+    fault = _schema_fault(feature, reference, current)
+    if fault:
+        return Comparison(name, feature.type, SCHEMA, fault)
+    if feature.type == "number":
+        numbers = reference.numbers(name), current.numbers(name)
+        return compare_numbers(name, *numbers, thresholds.column, thresholds.bins, alpha)
+    texts = reference.texts(name), current.texts(name)
+    return compare_categories(name, *texts, thresholds.column, alpha, feature.categories)
+
+
+def _schema_fault(feature: Feature, reference: Source, current: Source) -> str | None:
     """Say what is wrong with a column of the current dataset; refuse a reference that the model cannot have seen."""
-    before, after = (side.kinds.get(feature.name) for side in (reference, current))
-    if before not in _KINDS[feature.type]:
-        raise unreadable(
-            reference.role, f"feature {feature.name!r} of the model is {before or 'missing'}, not a {feature.type}"
-        )
+    require_feature(feature, reference)
+    before, after = reference.kinds[feature.name], current.kinds.get(feature.name)
     if after is None:
         return "missing from the current dataset"
-    if after not in _KINDS[feature.type] or (before != after and "null" not in (before, after)):
+    if after not in KINDS[feature.type] or (before != after and "null" not in (before, after)):
         return f"type changed from {before} to {after}"
     return None
 
 
-def _prediction(scorer: Scorer, samples: tuple[Sample, Sample], thresholds: Thresholds, alpha: float) -> Prediction:
-    unscored, scores = 0, []
-    for role, sample in zip(("reference", "current"), samples, strict=True):
-        usable = _scorable(scorer, sample)
-        unscored += int((~usable).sum())
-        if not usable.any():
-            return Prediction(SCHEMA, f"no row of the {role} sample can be scored", unscored=unscored)
-        try:
-            scores.append(scorer.score({name: values[usable] for name, values in sample.items()}))
-        except InputRefused as refusal:
-            return Prediction(SCHEMA, f"the {role} sample: {refusal.evidence}", unscored=unscored)
-    old, new = scores
-    found = compare_numbers("score", old, new, {"psi": thresholds.prediction_psi}, thresholds.bins, alpha)
-    positive = [float((side >= scorer.threshold).mean()) for side in scores]
-    return Prediction(found.verdict, found.reason, found, positive[0], positive[1], unscored)
+def _prediction(before: Scores, after: Scores, thresholds: Thresholds, alpha: float) -> Prediction:
+    unscored = before.not_scored + after.not_scored
+    if before.numbers is None or after.numbers is None:
+        return Prediction(SCHEMA, before.fault or after.fault, unscored=unscored)
+    limits = {"psi": thresholds.prediction_psi}
+    found = compare_numbers("score", before.numbers, after.numbers, limits, thresholds.bins, alpha)
+    shares = before.positive_share, after.positive_share
+    return Prediction(found.verdict, found.reason, found, *shares, unscored)
 
 
-def _scorable(scorer: Scorer, sample: Sample) -> NDArray[np.bool_]:
-    """Return the rows without a number that no model takes; those are counted, and measured column by column."""
-    usable = np.ones(len(sample[scorer.features[0].name]), dtype=bool)
-    for feature in scorer.features:
-        if feature.type == "number":
-            usable &= ~(np.abs(sample[feature.name]) > LARGEST)
-    return usable
-
-
-def _label(reference: Columns, current: Columns, label: str, thresholds: Thresholds, alpha: float) -> Label | None:
+def _label(reference: Source, current: Source, label: str, thresholds: Thresholds, alpha: float) -> Label | None:
     """Compare the share of positives where both sides have a 0/1 label; a label that arrives later is no fault."""
-    sides = []
-    for side in (reference, current):
-        if side.kinds.get(label) not in ("number", "boolean"):
-            return None
-        values = side.numbers(label)
-        values = values[~np.isnan(values)]
-        if not values.size or not np.isin(values, (0.0, 1.0)).all():
-            return None
-        sides.append(values)
-    (n, m), (before, after) = [side.size for side in sides], [float(side.mean()) for side in sides]
-    pooled = (before * n + after * m) / (n + m)
-    floor = noise.share_floor(n, m, pooled, alpha)
-    least = thresholds.label_relative_change * before
-    delta = abs(after - before)
+    old, new = reference.label(label), current.label(label)
+    if old is None or new is None:
+        return None
+    pooled = (old.positives + new.positives) / (old.rows + new.rows)
+    floor = noise.share_floor(old.rows, new.rows, pooled, alpha)
+    least = thresholds.label_relative_change * old.share
+    delta = abs(new.share - old.share)
     verdict = WARN if delta > floor and delta >= least else UNKNOWN if floor >= max(least, 1e-12) else NONE
-    return Label(label, verdict, before, after, floor)
+    return Label(label, verdict, old.share, new.share, floor)
 
 
 def _verdict(

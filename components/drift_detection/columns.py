@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kfp_custody.components._shared.distances import Floats
 from kfp_custody.components._shared.errors import InputRefused
-from kfp_custody.components.drift_detection.distances import Floats
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,53 +39,48 @@ class Columns:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        column = self._read(name)
-        if pa.types.is_boolean(column.type):
-            column = pc.cast(column, pa.int8())
-        return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+        values, place = np.empty(self.rows, dtype=np.float64), 0
+        nothing = as_arrow(np.array([np.nan]))[0]
+        for group in self.groups(name):
+            for chunk in group.chunks:
+                numbers = pc.cast(chunk, pa.int8()) if pa.types.is_boolean(chunk.type) else chunk
+                part = pc.cast(numbers, pa.float64(), safe=False)
+                values[place : place + len(part)] = np.from_dlpack(
+                    pc.fill_null(part, nothing) if part.null_count else part
+                )
+                place += len(part)
+        return values
 
-    def texts(self, name: str) -> "pa.ChunkedArray":
-        """Return a column as text; a boolean becomes `true` or `false`."""
+    def texts(self, name: str) -> "Iterator[pa.ChunkedArray]":
+        """Yield a column as text, row group by row group."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        return pc.cast(self._read(name), pa.large_string())
+        for group in self.groups(name):
+            yield pc.cast(group, pa.large_string())
 
     def counts(self, name: str) -> tuple[dict[str, int], int]:
-        """Return how often each text of a column occurs, and how many are missing; in memory row group by row group."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
+        """Return how often each text of a column occurs, and how many are missing."""
         counts: Counter[str] = Counter()
         missing = 0
-        for column in self._groups(name):
+        for column in self.texts(name):
             missing += column.null_count
-            counted = pc.cast(column, pa.large_string()).drop_null().value_counts()
-            counts.update(
-                dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-            )
+            counts.update(count_texts(column))
         return dict(counts), missing
 
     def missing(self, name: str) -> int:
         """Return how many values of a column are missing."""
-        return sum(column.null_count for column in self._groups(name))
+        return sum(column.null_count for column in self.groups(name))
 
-    def _groups(self, name: str) -> "Iterator[pa.ChunkedArray]":
+    def groups(self, name: str) -> "Iterator[pa.ChunkedArray]":
+        """Yield a column row group by row group, so that no more than one is in memory."""
         import pyarrow as pa
 
         try:
             for file in self.files:
                 for number in range(file.num_row_groups):
+                    # By name, not by place: reading `a` also brings a column called `a.b`.
                     yield file.read_row_group(number, [name]).select([name]).column(0)
-        except (pa.ArrowException, ValueError) as error:
-            raise unreadable(self.role, f"column {name!r} ({type(error).__name__})") from error
-
-    def _read(self, name: str) -> "pa.ChunkedArray":
-        import pyarrow as pa
-
-        try:
-            # By name, not by place: reading `a` also brings a column called `a.b`.
-            return pa.concat_tables([file.read([name]).select([name]) for file in self.files]).column(0)
         except (pa.ArrowException, ValueError) as error:
             raise unreadable(self.role, f"column {name!r} ({type(error).__name__})") from error
 
@@ -119,6 +114,24 @@ def open_columns(root: Path, names: list[str], role: str) -> Columns:
     if columns.rows == 0:
         raise unreadable(role, "0 rows")
     return columns
+
+
+def count_texts(column: "pa.ChunkedArray") -> dict[str, int]:
+    """Return how often each text occurs."""
+    counted = column.drop_null().value_counts()
+    return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+
+
+def as_arrow(values: "np.ndarray[Any, np.dtype[Any]]") -> "pa.Array":
+    """Return numbers as an Arrow array over the same memory.
+
+    To convert them itself, as in `to_numpy` and `pa.array`, pyarrow imports pandas wherever it is installed, which
+    takes longer than reading some millions of rows.
+    """
+    import pyarrow as pa
+
+    kind = pa.float64() if values.dtype == np.float64 else pa.int64()
+    return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(values)])
 
 
 def sample_rows(rows: int, wanted: int) -> "np.ndarray[Any, np.dtype[np.int64]]":

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kfp_custody.components.drift_detection import distances, noise
-from kfp_custody.components.drift_detection.distances import Floats
+from kfp_custody.components._shared import distances, noise
+from kfp_custody.components._shared.distances import Counts, Floats
 from kfp_custody.components.drift_detection.limits import Limit
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from kfp_custody.components.drift_detection.sides import Numbers, Side, Texts
 
 NONE, WARN, DRIFT, UNKNOWN = "none", "warn", "drift", "unknown"
 _PICTURE_BINS = 24
@@ -34,20 +31,6 @@ class Measure:
         if self.value > self.floor and self.value >= self.limit.warn:
             return DRIFT if self.value >= self.limit.drift else WARN
         return UNKNOWN if self.floor >= self.limit.drift else NONE
-
-
-@dataclass(frozen=True)
-class Side:
-    """How many rows a column has on one side, and how many of them are missing or infinite."""
-
-    rows: int
-    missing: int
-    infinite: int = 0
-
-    @property
-    def values(self) -> int:
-        """Rows that can be compared."""
-        return self.rows - self.missing - self.infinite
 
 
 @dataclass(frozen=True)
@@ -78,86 +61,93 @@ class Comparison:
 
 
 def compare_numbers(
-    name: str, reference: Floats, current: Floats, limits: Mapping[str, Limit], bins: int, alpha: float
+    name: str, reference: Numbers, current: Numbers, limits: Mapping[str, Limit], bins: int, alpha: float
 ) -> Comparison:
     """Compare a numeric column; distances are taken over finite values, the rest is counted.
 
     Args:
         name: The column.
-        reference: Values, shape (rows,), NaN when missing.
-        current: Values, shape (rows,), NaN when missing.
+        reference: What is known of the reference, in full or as a profile.
+        current: The values to judge.
         limits: Limits of the measures to take, by name.
         bins: Bins of the PSI.
         alpha: Chance that noise alone passes the floor of a measure.
     """
-    before, old = _finite(reference)
-    after, new = _finite(current)
-    n, m = old.size, new.size
-    measures = _presence(before, after, limits, alpha)
-    if n and m:
+    old, new = reference.values, current.values
+    n, m = reference.side.values, current.side.values
+    measures = _presence(reference.side, current.side, limits, alpha)
+    if old.size and new.size:
+        slack = reference.slack + current.slack
+        measures += _measure("ks", distances.ks(old, new), noise.ks_floor(n, m, alpha) + slack, limits)
         cuts = distances.quantile_cuts(old, bins)
         p, q = distances.bin_counts(old, cuts), distances.bin_counts(new, cuts)
         cells = int(((p + q) > 0).sum())
-        measures += _measure("ks", distances.ks(old, new), noise.ks_floor(n, m, alpha), limits)
-        measures += _measure("psi", distances.psi(p, q), noise.psi_floor(n, m, cells, alpha), limits)
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers near the end of the range: no distance is taken
-            scale = float(old.std())
-        if "wasserstein" in limits and np.isfinite(scale) and scale > 0:  # a constant has no unit to measure in
-            span = float(max(old[-1], new[-1]) - min(old[0], new[0]))
-            floor = noise.wasserstein_floor(n, m, distances.spread(old, new), span, alpha) / scale
-            distance = distances.wasserstein(old, new) / scale
-            if np.isfinite(floor) and np.isfinite(distance):
-                measures += _measure("wasserstein", distance, floor, limits)
-    return _comparison(name, "number", measures, before, after, _number_picture(old, new))
+        floor = noise.psi_floor(n, m, cells, alpha, _slack_of_shares(p, q, slack))
+        measures += _measure("psi", distances.psi(p, q), floor, limits)
+        if "wasserstein" in limits and reference.std:  # a constant has no unit to measure in
+            measures += _wasserstein(reference, current, reference.std, limits, alpha)
+    return _comparison(name, "number", measures, reference.side, current.side, _number_picture(old, new))
 
 
 def compare_categories(
-    name: str,
-    reference: "pa.ChunkedArray",
-    current: "pa.ChunkedArray",
-    limits: Mapping[str, Limit],
-    alpha: float,
-    known: Sequence[str] = (),
+    name: str, reference: Texts, current: Texts, limits: Mapping[str, Limit], alpha: float, known: Sequence[str] = ()
 ) -> Comparison:
-    """Compare a categorical column, in time linear in rows and categories.
+    """Compare a categorical column, in time linear in categories.
+
+    What the reference does not name is one cell on both sides, so nothing is taken for new that a profile has only
+    counted.
 
     Args:
         name: The column.
-        reference: Text values, null when missing.
-        current: Text values, null when missing.
+        reference: What is known of the reference, in full or as a profile.
+        current: The categories to judge, all of them named.
         limits: Limits of the measures, by name.
         alpha: Chance that noise alone passes the floor of a measure.
         known: Categories that the model's signature names; only these are ever shown.
     """
-    before, old = Side(len(reference), reference.null_count), _value_counts(reference)
-    after, new = Side(len(current), current.null_count), _value_counts(current)
-    names = list(old | new)
+    old, new = reference.counts, current.counts
+    names = list(old) if reference.other_rows else list({**old, **new})
     p = np.array([old.get(text, 0) for text in names], dtype=np.int64)
     q = np.array([new.get(text, 0) for text in names], dtype=np.int64)
-    n, m = before.values, after.values
-    measures = _presence(before, after, limits, alpha)
+    n, m = reference.side.values, current.side.values
+    measures = _presence(reference.side, current.side, limits, alpha)
     if n and m:
-        cells = len(names)
-        floor = noise.jensen_shannon_floor(n, m, cells, alpha)
+        if reference.other_rows:
+            p, q = np.append(p, reference.other_rows), np.append(q, m - q.sum())
+        cells = int(((p + q) > 0).sum())
+        floor = noise.jensen_shannon_floor(n, m, cells, alpha, reference.slack)
         measures += _measure("jensen_shannon", distances.jensen_shannon(p, q), floor, limits)
-        measures += _measure("psi", distances.psi(p, q), noise.psi_floor(n, m, cells, alpha), limits)
-        # Good and Turing: the share of rows in categories not seen yet is about that of those seen once.
-        unseen = float((p == 1).sum()) / n
-        floor = unseen + noise.share_floor(n, m, unseen, alpha)
-        measures += _measure("new_category_share", float(q[p == 0].sum()) / m, floor, limits)
-    return _comparison(name, "category", measures, before, after, _category_picture(old, new, known))
+        floor = noise.psi_floor(n, m, cells, alpha, reference.slack)
+        measures += _measure("psi", distances.psi(p, q), floor, limits)
+        unnamed = sum(rows for text, rows in new.items() if text not in old) / m
+        floor = noise.new_share_floor(n, m, reference.unseen, reference.unseen_deviation, alpha)
+        measures += _measure("new_category_share", max(unnamed - reference.other_rows / n, 0.0), floor, limits)
+    picture = _category_picture(old, new, known, n, m)
+    return _comparison(name, "category", measures, reference.side, current.side, picture)
 
 
-def _finite(values: Floats) -> tuple[Side, Floats]:
-    missing = np.isnan(values)
-    infinite = np.isinf(values)
-    side = Side(values.size, int(missing.sum()), int(infinite.sum()))
-    return side, np.sort(values[~(missing | infinite)])
+def _wasserstein(
+    reference: Numbers, current: Numbers, scale: float, limits: Mapping[str, Limit], alpha: float
+) -> tuple[Measure, ...]:
+    """Measure in standard deviations of the reference; numbers near the end of the range have no distance."""
+    old, new = reference.values, current.values
+    n, m = reference.side.values, current.side.values
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = float(max(old[-1], new[-1])) - float(min(old[0], new[0]))
+        spread = (n * distances.spread(old) + m * distances.spread(new)) / (n + m)
+        floor = noise.wasserstein_floor(n, m, spread, span, alpha)
+        floor = (floor + reference.distance_slack + current.distance_slack) / scale
+        distance = distances.wasserstein(old, new) / scale
+    known = np.isfinite(floor) and np.isfinite(distance)
+    return _measure("wasserstein", distance, floor, limits) if known else ()
 
 
-def _value_counts(column: "pa.ChunkedArray") -> dict[str, int]:
-    counted = column.drop_null().value_counts()
-    return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+def _slack_of_shares(p: Counts, q: Counts, slack: float) -> float:
+    """Return by how much shares may be off, as a chi-squared distance: a cell has two ends, each off by `slack`."""
+    if not slack:
+        return 0.0
+    share = p[(p + q) > 0] / p.sum()
+    return float(((2.0 * slack) ** 2 / np.maximum(share, 0.5 / p.sum())).sum())
 
 
 def _presence(before: Side, after: Side, limits: Mapping[str, Limit], alpha: float) -> tuple[Measure, ...]:
@@ -194,19 +184,20 @@ def _number_picture(old: Floats, new: Floats) -> Picture | None:
     """Count in equal bins from the 1st to the 99th percentile of the reference; the outer bins take the tails."""
     if not old.size or not new.size:
         return None
-    low, high = np.quantile(old, (0.01, 0.99))
-    if not np.isfinite(float(high) - float(low)):
-        return None
+    low, high = (float(old[round(share * (old.size - 1))]) for share in (0.01, 0.99))
     if not low < high:
-        low, high = min(low, new[0]), max(high, new[-1])
+        low, high = min(low, float(new[0])), max(high, float(new[-1]))
+    if not np.isfinite(high - low):
+        return None
     cuts = np.linspace(low, high, _PICTURE_BINS + 1)[1:-1]
     p, q = distances.bin_counts(old, cuts), distances.bin_counts(new, cuts)
     labels = tuple(str(number) for number in range(1, _PICTURE_BINS + 1))
     return Picture(labels, tuple((p / old.size).tolist()), tuple((q / new.size).tolist()))
 
 
-def _category_picture(old: Mapping[str, int], new: Mapping[str, int], known: Sequence[str]) -> Picture | None:
-    n, m = sum(old.values()), sum(new.values())
+def _category_picture(
+    old: Mapping[str, int], new: Mapping[str, int], known: Sequence[str], n: int, m: int
+) -> Picture | None:
     if not n or not m:
         return None
     shown = sorted(known, key=lambda text: (-old.get(text, 0), text))[:_PICTURE_CATEGORIES]

@@ -1,4 +1,4 @@
-"""The contracts of check_drift and profile_dataset."""
+"""The contracts of check_drift, check_profile_drift and profile_dataset."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Input, Metrics, Output
@@ -24,7 +24,6 @@ def check_drift(
     model: Input[SignedModel],
     evidence: Output[TestResult],
     report: Output[HTML],
-    evidently_report: Output[HTML],
     metrics: Output[Metrics],
     run_id: str,
     label: str = "is_fraud",
@@ -46,7 +45,6 @@ def check_drift(
     Returns:
         evidence: Signed test result about the current dataset, with report.json.
         report: Every feature with its measures and noise floors, worst first.
-        evidently_report: Evidently's own report over a sample.
         metrics: Share of drifted features, largest distances, drift of scores and label.
         Output: PASSED, WARNED or FAILED.
     """
@@ -59,10 +57,64 @@ def check_drift(
         from kfp_custody.components.drift_detection.stage import Inputs, Outputs, run
 
         inputs = (Path(part.path) for part in (reference, current, attestation, current_masking, provenance, model))
-        outputs = (Path(part.path) for part in (evidence, report, evidently_report))
+        outputs = (Path(part.path) for part in (evidence, report))
         outcome = run(
             Inputs(*inputs), Outputs(*outputs), load_settings(), run_id=run_id, label=label, thresholds=thresholds
         )
+    metrics.metadata.update(outcome.metrics)
+    evidence.metadata["verdict"] = outcome.verdict
+    return outcome.verdict
+
+
+@dsl.component(base_image=image("drift_detection"), install_kfp_package=False)
+def check_profile_drift(
+    current: Input[MaskedDataset],
+    current_masking: Input[TestResult],
+    profile: Input[DatasetProfile],
+    profile_evidence: Input[TestResult],
+    provenance: Input[TrainingProvenance],
+    model: Input[SignedModel],
+    evidence: Output[TestResult],
+    report: Output[HTML],
+    metrics: Output[Metrics],
+    run_id: str,
+    training_run_id: str = "",
+    label: str = "is_fraud",
+    thresholds: str = "default",
+) -> str:
+    """Compare current data, and the scores it gets, with the signed profile of the data the model was trained on.
+
+    Args:
+        current: The masked dataset to judge.
+        current_masking: Masking evidence of the current dataset, of this run.
+        profile: The profile of the training dataset.
+        profile_evidence: The evidence that profile_dataset left about it.
+        provenance: Training provenance of the model.
+        model: The signed model; its features are compared, and it scores the current dataset.
+        run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
+        training_run_id: The run that made model and profile; empty for this run.
+        label: Name of the label column, compared when the profile and the current dataset have it.
+        thresholds: Name of thresholds that ship with the room, or the path of a thresholds file in the image.
+
+    Returns:
+        evidence: Signed test result about the current dataset, with report.json.
+        report: Every feature with its measures and noise floors, worst first.
+        metrics: Share of drifted features, largest distances, drift of scores and label.
+        Output: PASSED, WARNED or FAILED.
+    """
+    from pathlib import Path
+
+    from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.settings import load_settings
+
+    with boundary():
+        from kfp_custody.components.drift_detection.stage import Outputs, ProfileInputs, run_with_profile
+
+        given = (current, current_masking, profile, profile_evidence, provenance, model)
+        inputs = ProfileInputs(*(Path(part.path) for part in given))
+        outputs = Outputs(Path(evidence.path), Path(report.path))
+        named = {"run_id": run_id, "training_run_id": training_run_id, "label": label, "thresholds": thresholds}
+        outcome = run_with_profile(inputs, outputs, load_settings(), **named)
     metrics.metadata.update(outcome.metrics)
     evidence.metadata["verdict"] = outcome.verdict
     return outcome.verdict
@@ -75,6 +127,8 @@ def profile_dataset(
     profile: Output[DatasetProfile],
     evidence: Output[TestResult],
     run_id: str,
+    model: Input[SignedModel] = None,
+    provenance: Input[TrainingProvenance] = None,
 ) -> None:
     """Describe the columns of a dataset by quantiles and counts, without its rows, and sign what the profile is of.
 
@@ -82,6 +136,8 @@ def profile_dataset(
         dataset: The attested dataset.
         attestation: The evidence that attest_dataset left about it.
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
+        model: The signed model that was trained on it; the profile then holds its scores and the share of positives.
+        provenance: Training provenance of the model; given with it.
 
     Returns:
         profile: A directory with profile.json.
@@ -90,11 +146,13 @@ def profile_dataset(
     from pathlib import Path
 
     from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.files import path_of
     from kfp_custody.components._shared.settings import load_settings
 
     with boundary():
         from kfp_custody.components.drift_detection import profiling
 
         given, made = (Path(dataset.path), Path(attestation.path)), (Path(profile.path), Path(evidence.path))
-        done = profiling.profile_dataset(*given, *made, run_id, load_settings())
+        trained = path_of(model), path_of(provenance)
+        done = profiling.profile_dataset(*given, *made, run_id, load_settings(), *trained)
         profile.metadata.update(done.metadata())

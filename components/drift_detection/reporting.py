@@ -5,8 +5,9 @@ from typing import Any
 from kfp_custody.components._shared.documents import canonical_json
 from kfp_custody.components._shared.report import Markup, Section, badge, histogram_pair, page, paragraph, table
 from kfp_custody.components.drift_detection.checking import SCHEMA, Drift
-from kfp_custody.components.drift_detection.comparing import DRIFT, UNKNOWN, WARN, Comparison, Measure, Side
+from kfp_custody.components.drift_detection.comparing import DRIFT, UNKNOWN, WARN, Comparison, Measure
 from kfp_custody.components.drift_detection.limits import Thresholds
+from kfp_custody.components.drift_detection.sides import Side
 
 _PICTURES = 40  # the worst columns; about 4 kB each, so that the page stays below 300 kB
 _BADGES = {SCHEMA: "FAILED", DRIFT: "DRIFT", WARN: "WARNED", UNKNOWN: "UNKNOWN"}
@@ -32,19 +33,21 @@ def metrics(drift: Drift) -> dict[str, float]:
 def coverage(drift: Drift) -> dict[str, int]:
     """Return how many columns were checked, could not be judged, and could not be read (or scored)."""
     skipped, unreadable = len(drift.named(UNKNOWN)), len(drift.named(SCHEMA))
+    unscored = drift.prediction.scores is None
+    unknown = unscored and drift.prediction.verdict == UNKNOWN
     return {
         "checked": len(drift.columns) - skipped - unreadable,
-        "skipped": skipped,
-        "errors": unreadable + (drift.prediction.scores is None),
+        "skipped": skipped + unknown,
+        "errors": unreadable + (unscored and not unknown),
     }
 
 
-def report_json(drift: Drift, thresholds: Thresholds) -> bytes:
-    """Return report.json: everything in numbers, and no value of the data."""
+def report_json(drift: Drift, thresholds: Thresholds, stage: str = "check-drift") -> bytes:
+    """Return the report.json of a stage: everything in numbers, and no value of the data."""
     prediction = drift.prediction
     return canonical_json(
         {
-            "stage": "check-drift",
+            "stage": stage,
             "verdict": drift.verdict,
             "reasons": list(drift.reasons),
             "metrics": metrics(drift),

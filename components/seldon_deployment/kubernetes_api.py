@@ -4,14 +4,13 @@ No discovery: its cache in a shared folder could be written by others. Objects a
 and never by force. With a `resourceVersion` in them, what changed since it was read is not overwritten.
 """
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kfp_custody.components._shared.errors import CustodyError, Misconfigured, ServiceUnreachable
+from kfp_custody.components._shared.kubernetes_access import connect
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -97,7 +96,7 @@ class Cluster(Objects):
         """
         from kubernetes.dynamic import DynamicClient
 
-        api = api or _connect()
+        api = api or connect()
         self._client = DynamicClient(api, discoverer=lambda client, cache_file: None)
         self._host, self.namespace = api.configuration.host, namespace
 
@@ -243,25 +242,3 @@ def _refusal(error: Any, verb: str, kind: str, namespace: str) -> CustodyError:
     return ServiceUnreachable(
         "The Kubernetes API failed.", evidence=where, remedy="Try again; if it persists, ask the cluster's operator."
     )
-
-
-def _connect() -> "ApiClient":
-    """Return a client for the pod's service account, else for the kubeconfig."""
-    from kubernetes import client, config
-
-    configuration = client.Configuration()
-    try:
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            # The library reads KUBECONFIG once, at import; it may have been set since.
-            files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-            config.load_kube_config(config_file=files, client_configuration=configuration)
-    except (config.ConfigException, OSError) as error:
-        raise Misconfigured(
-            "There is no access to a Kubernetes cluster.",
-            evidence=f"neither a service account in a pod nor a kubeconfig ({type(error).__name__})",
-            remedy="Run it in the cluster, or set KUBECONFIG; the target local needs no cluster.",
-        ) from error
-    configuration.retries = 1
-    return client.ApiClient(configuration)

@@ -16,6 +16,7 @@ from kfp_custody.components import (
     mask_shard,
     merge_shards,
     plan_shards,
+    profile_dataset,
     refuse,
     sign_model,
     train_model,
@@ -60,7 +61,7 @@ def fraud_detection_in_shards(shards: int) -> Any:
         deploy_target: str = "seldon-v2",
         deploy_model_uri: str = "",
     ) -> None:
-        """Fetch, mask, attest, train, sign, check drift, decide and deploy; every stage leaves signed evidence.
+        """Fetch, mask, attest, train, sign, profile, check drift, decide, deploy; every stage leaves signed evidence.
 
         A stage refuses what is not exactly what the evidence before it speaks of. The gate verifies all of it again,
         evaluates the policy and signs PASSED or FAILED; nothing is deployed unless it says PASSED, and the run fails
@@ -107,6 +108,16 @@ def fraud_detection_in_shards(shards: int) -> Any:
         signed = on_cluster(
             sign_model(model=trained.outputs["model"], provenance=trained.outputs["provenance"], run_id=run_id),
             "artifact_signing",
+        )
+        on_cluster(
+            profile_dataset(
+                dataset=masked.outputs["masked"],
+                attestation=attested.outputs["attestation"],
+                run_id=run_id,
+                model=signed.outputs["signed"],
+                provenance=trained.outputs["provenance"],
+            ),
+            "drift_detection",
         )
         present = fetch_month(data_current_uri, data_current_revision, "fetch-present-month")
         current = mask_month(1, present, run_id, mask_policy).set_display_name("mask-present-month")

@@ -54,6 +54,7 @@ def test_every_stage_saw_its_own_secrets_and_no_other(summary: Mapping[str, Any]
         "attest_dataset": signs,
         "train_model": signs,
         "sign_model": signs,
+        "profile_dataset": signs,
         "check_drift": signs,
         "enforce_policy": signs,  # its own key, which nobody else has: the trust file believes the decision to no other
         "deploy_model": signs,

@@ -77,11 +77,13 @@ def test_a_stale_file_is_named_left_alone_and_then_repaired(
 ) -> None:
     documents = (ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("*/*/README.md"))
     doors = (ROOT / "manifests/door/door.yaml", *ROOT.glob("manifests/components/door-*/*.yaml"))
-    others = (*ROOT.glob("components/*/*elyra.yaml"), *ROOT.glob("manifests/pipelines/*.yaml"), *doors)
+    monitoring = [path for path in ROOT.glob("manifests/components/monitoring/**/*") if path.is_file()]
+    others = (*ROOT.glob("components/*/*elyra.yaml"), *ROOT.glob("manifests/pipelines/*.yaml"), *doors, *monitoring)
     for path in (*FILES, *others, *documents, *ROOT.glob("pipelines/*/pipeline.py")):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     script = load_script("compile")
     monkeypatch.setattr(script, "ROOT", tmp_path)
     room = components.CATALOG["mask_pii"]

@@ -59,7 +59,8 @@ def test_a_task_runs_as_nobody_with_a_label_and_an_end(
     assert asked["securityContext"] == {"runAsNonRoot": True}  # and no number: a platform may choose
     assert asked["imagePullPolicy"] == "IfNotPresent"
     identity = "signer" if CATALOG[function] in ("policy_gate", "seldon_deployment") else "pipeline"
-    assert asked["podMetadata"]["labels"] == {"custody/identity": identity}
+    starts = {"access-ml-pipeline": "true"} if function == "start_retraining" else {}
+    assert asked["podMetadata"]["labels"] == {"custody/identity": identity, **starts}
     assert 600 <= int(asked["activeDeadlineSeconds"]) <= 6 * 3600
 
 

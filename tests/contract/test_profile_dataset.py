@@ -69,7 +69,7 @@ def test_the_columns_are_described_and_signed_for(attested: Path, trust: Trust, 
     assert isinstance(channel, CategoryProfile)
     assert sum(channel.counts.values()) == 6000
     assert token == CategoryProfile(0, {}, 6000, 6000), "what one row alone holds is never named"
-    assert day == OtherProfile(3000)
+    assert day == OtherProfile(3000, "time")
     verified = read_evidence(attested / "evidence", PROFILE, trust, run_id=run_id)
     require_subject(verified, attested / "profile", "profile")
     assert verified.dependency("dataset") == list_tree(attested / "dataset").sha256

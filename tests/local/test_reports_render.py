@@ -16,7 +16,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 REPORTS = {
     "mask-pii": ["report"],
     "train-model": ["report"],
-    "check-drift": ["report", "evidently_report"],
+    "check-drift": ["report"],
     "enforce-policy": ["report"],
     "deploy-model": ["report"],
 }

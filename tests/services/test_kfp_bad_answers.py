@@ -64,7 +64,7 @@ def test_questions_are_not_asked_without_end(api: KfpApi, custody: Command) -> N
 
 
 def test_a_server_that_never_answers(api: KfpApi, custody: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kfp_custody.components._cli.kfp_api import transport
+    from kfp_custody.components._shared.kfp_api import transport
 
     monkeypatch.setattr(transport, "TIMEOUT", (0.2, 0.2))
     api.faults.append(Fault("GET", "/healthz", "slow", times=9))

@@ -401,9 +401,11 @@ def test_a_signed_model_that_brings_its_own_code_is_refused_by_the_server(shop: 
 
 def test_a_signed_model_that_cannot_be_loaded_is_refused_with_the_reason(shop: Shop, before: str) -> None:
     features = [{"name": f"f{n}", "type": "number"} for n in range(5)]
+    start = series(shop)
     with pytest.raises(InputRefused, match="refused the model") as refusal:
         shop.deploy(shop.model(13, features=features))
     assert "features" in refusal.value.evidence, "the reason from the server's log"
+    assert added(start, series(shop))["custody_models_refused_total{}"] >= 1
 
 
 # --- attacks on the server's own folder: the deployer is not there to help --------------------------------------------
@@ -480,7 +482,9 @@ def test_the_server_refuses_what_is_changed_in_its_repository(
     shop: Shop, before: str, planted: Path, attack: str
 ) -> None:
     ATTACKS[attack](planted)
+    start = series(shop)
     reply = shop.api("planted", "load")
+    assert added(start, series(shop)) == {"custody_models_refused_total{}": 1.0}, "counted, and under no name"
     assert (reply.status, reply.document) == (422, {"error": reply.document["error"]})
     assert reply.document["error"].startswith("model refused: it was not verified"), "no detail for the caller"
     assert call("GET", f"{shop.url}/v2/models/planted/ready").status == 404

@@ -35,7 +35,7 @@ class Counted:
 
     def wait_for(self, queries: Queries, requests: float) -> None:
         deadline = time.monotonic() + 30
-        while Prometheus(self.url).counters(queries).requests != requests:
+        while (found := Prometheus(self.url).counters(queries)).requests != requests or not found.scores:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 

@@ -18,9 +18,13 @@ from kfp_custody.components._shared.images import VERSION
 from kfp_custody.components._shared.keys import key_hint
 from kfp_custody.components._shared.kinds import (
     CANARY,
+    COLLECTION,
     FETCHING,
     KINDS,
+    MONITORING,
     PROFILE,
+    PROFILE_DRIFT,
+    RETRAINING,
     ROLLOUT,
     SHARD_ATTESTATION,
     SHARD_MASKING,
@@ -100,7 +104,10 @@ def test_its_public_keys_are_those_of_its_trust_file(version: Version) -> None:
 
 
 # Kinds that a chain need not have, or that came after the first corpus.
-BESIDE = (SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE, CANARY, ROLLOUT)
+BESIDE = (
+    *(SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE, PROFILE_DRIFT, CANARY, ROLLOUT),
+    *(COLLECTION, MONITORING, RETRAINING),
+)
 
 
 @each_version

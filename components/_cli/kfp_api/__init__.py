@@ -1,1 +1,1 @@
-"""What the commands know of a Kubeflow Pipelines server. Only `client` imports kfp."""
+"""What only the commands ask of a Kubeflow Pipelines server. Only `client` imports kfp."""

@@ -1,4 +1,4 @@
-"""A Kubeflow Pipelines server through kfp.Client: the calls that the commands need, in plain types.
+"""What only the commands need of a server, through kfp.Client: a kubeconfig's proxy, uploads, packages, schedules.
 
 The only module beside the contracts that imports kfp. kfp.Client prints links, keeps a context file in the home
 directory and asks for the server's health with retries and logged tracebacks; none of that is wanted of a command.
@@ -6,14 +6,13 @@ directory and asks for the server's health with retries and logged tracebacks; n
 
 import contextlib
 import io
-import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf import json_format
 from kfp.client import Client
@@ -21,39 +20,15 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from kfp.pipeline_spec import pipeline_spec_pb2
 from kfp_server_api import V2beta1GetHealthzResponse, V2beta1Pipeline
 
-from kfp_custody.components._cli.kfp_api.credentials import read_cookies, read_token, require_safe
 from kfp_custody.components._cli.kfp_api.package import Package
-from kfp_custody.components._cli.kfp_api.transport import Transport
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import canonical_json
-from kfp_custody.components._shared.errors import InputRefused, Misconfigured, ServiceUnreachable
+from kfp_custody.components._shared.errors import InputRefused
+from kfp_custody.components._shared.kfp_api import client
+from kfp_custody.components._shared.kfp_api.client import Run, Version
+from kfp_custody.components._shared.kfp_api.credentials import read_cookies, read_token, require_safe
 from kfp_custody.components._shared.settings import KfpSettings
-
-_PAGE: Final = 100
-
-
-@dataclass(frozen=True)
-class Version:
-    """An uploaded version of a pipeline; `spec` is its pipeline spec, `platform` its platform spec."""
-
-    pipeline_id: str
-    version_id: str
-    pipeline: str
-    name: str
-    spec: Mapping[str, Any]
-    platform: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run; `state` is one of KFP's (SUCCEEDED, FAILED, ...), empty when the server has not said yet."""
-
-    run_id: str
-    name: str
-    state: str
-    created_at: datetime
-    error: str
 
 
 @dataclass(frozen=True)
@@ -115,26 +90,15 @@ class _TokenFile(ServiceAccountTokenVolumeCredentials):  # type: ignore[misc]  #
         return read_token(Path(self._token_path))
 
 
-class Kfp:
-    """A server that answers. Every method raises what `Transport.request` raises."""
+class Kfp(client.Kfp):
+    """A server that answers, with what only the commands ask of it."""
 
-    def __init__(self, client: Client, address: str, namespace: str | None) -> None:
+    def __init__(self, kfp_client: Client, address: str, namespace: str | None) -> None:
         """Keep the client; see `connect`."""
-        self._client, self._address, self._namespace = client, address, namespace
-
-    def link(self, path: str) -> str:
-        """Return an address in the user interface."""
-        return f"{self._address}/#/{path}"
+        super().__init__(kfp_client._run_api.api_client, address, namespace)
+        self._client = kfp_client
 
     # --- pipelines and versions --------------------------------------------------------------------------------------
-
-    def find_pipeline(self, name: str, *, shared: bool = False) -> str | None:
-        """Return the id of a pipeline by name; `shared`: also among those that all namespaces share."""
-        for namespace in dict.fromkeys((self._namespace, None) if shared else (self._namespace,)):
-            found = _pages(self._client.list_pipelines, "pipelines", _named("name", name), namespace=namespace)
-            for pipeline in found:
-                return str(pipeline.pipeline_id)
-        return None
 
     def create_pipeline(self, name: str, description: str) -> str:
         """Make a pipeline without a version and return its id.
@@ -143,14 +107,6 @@ class Kfp:
         """
         body = V2beta1Pipeline(name=name, display_name=name, description=description, namespace=self._namespace)
         return str(self._client.pipelines.pipeline_service_create_pipeline(pipeline=body).pipeline_id)
-
-    def find_version(self, pipeline_id: str, pipeline: str, name: str) -> Version | None:
-        """Return a version of a pipeline by name."""
-        found = _pages(self._client.list_pipeline_versions, "pipeline_versions", _named("name", name), pipeline_id)
-        for version in found:
-            spec, platform = _parts(version.pipeline_spec or {})
-            return Version(pipeline_id, str(version.pipeline_version_id), pipeline, name, spec, platform)
-        return None
 
     def upload_version(self, pipeline_id: str, package: Package, name: str, description: str) -> str:
         """Upload a version and return its id."""
@@ -164,17 +120,6 @@ class Kfp:
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def experiment(self, name: str) -> str:
-        """Return the id of an experiment, which is made when it is not there."""
-        with _quiet():
-            try:
-                found = self._client.create_experiment(name, namespace=self._namespace)
-            except ServiceUnreachable as error:
-                if error.code != codes.KFP_CONFLICT:
-                    raise
-                found = self._client.create_experiment(name, namespace=self._namespace)  # somebody just made it
-        return str(found.experiment_id)
-
     def start_run(
         self,
         experiment_id: str,
@@ -186,42 +131,28 @@ class Kfp:
         no_cache: bool,
     ) -> Run:
         """Start a run of an uploaded version, or of a package that is sent along."""
-        common = {
-            "experiment_id": experiment_id,
-            "job_name": name,
-            "params": dict(parameters),
-            "service_account": service_account,
-        }
+        if isinstance(pipeline, Version):
+            return self.start_version(experiment_id, name, pipeline, parameters, service_account=service_account)
         with tempfile.TemporaryDirectory() as folder, _quiet():
-            if isinstance(pipeline, Version):
-                source = {"pipeline_id": pipeline.pipeline_id, "version_id": pipeline.version_id}
-            else:
-                path = Path(folder, "pipeline.yaml")
-                path.write_bytes(pipeline.data)
-                source = {"pipeline_package_path": str(path)}
-            enable_caching = False if no_cache else None
-            return _run(self._client.run_pipeline(**common, **source, enable_caching=enable_caching))
-
-    def runs(self, experiment_id: str, name: str) -> list[Run]:
-        """Return the runs of an experiment that have exactly this name."""
-        arguments = {"experiment_id": experiment_id, "namespace": self._namespace}
-        found = _pages(self._client.list_runs, "runs", _named("display_name", name), **arguments)
-        return [_run(run) for run in found if run.display_name == name]
-
-    def run(self, run_id: str) -> Run:
-        """Look at a run."""
-        return _run(self._client.get_run(run_id))
-
-    def terminate_run(self, run_id: str) -> None:
-        """End a run."""
-        self._client.terminate_run(run_id)
+            path = Path(folder, "pipeline.yaml")
+            path.write_bytes(pipeline.data)
+            return client.read_run(
+                self._client.run_pipeline(
+                    experiment_id=experiment_id,
+                    job_name=name,
+                    params=dict(parameters),
+                    service_account=service_account,
+                    pipeline_package_path=str(path),
+                    enable_caching=False if no_cache else None,
+                )
+            )
 
     # --- schedules ---------------------------------------------------------------------------------------------------
 
     def schedules(self, name: str | None = None) -> list[Schedule]:
         """Return the recurring runs of the namespace, oldest first; `name`: only those of this name."""
-        where = _named("display_name", name) if name else None
-        found = _pages(self._client.list_recurring_runs, "recurring_runs", where, namespace=self._namespace)
+        where = client.named("display_name", name) if name else None
+        found = client.pages(self._client.list_recurring_runs, "recurring_runs", where, namespace=self._namespace)
         known = [_schedule(entry) for entry in found if name in (None, entry.display_name)]
         return sorted(known, key=lambda entry: (entry.created_at, entry.schedule_id))
 
@@ -264,33 +195,18 @@ def connect(settings: KfpSettings) -> Kfp:
         read_token(settings.token_file)  # now, and not in the middle of what kfp.Client does
     cookies = read_cookies(settings.cookies_file) if settings.cookies_file else None
     with _quiet():
-        client = _Client(
+        kfp_client = _Client(
             host=settings.host,
             cookies=cookies,
             credentials=_TokenFile(str(settings.token_file)) if settings.token_file else None,
             ssl_ca_cert=str(settings.ca_file) if settings.ca_file else None,
         )
-    configuration = client._existing_config
+    configuration = kfp_client._existing_config
     if not settings.host and configuration.host == "http://localhost":  # what stays when there is no kubeconfig
-        raise Misconfigured(
-            "The address of Kubeflow Pipelines is not configured.",
-            evidence="neither --host nor KFP_HOST is given, this is no pod, and there is no kubeconfig",
-            remedy="Give --host, such as https://kubeflow.example.org/pipeline.",
-            code=codes.KFP_HOST,
-        )
+        raise client.no_address()
     _keep_host(configuration)
-    api = client._run_api.api_client  # one for all of kfp.Client's services
-    api.rest_client = Transport(configuration, configuration.host, settings.namespace)
-    # Servers for one user refuse a namespace; those for many need one.
-    many = client.healthzs.healthz_service_get_healthz().multi_user is True
-    if many and not settings.namespace:
-        raise Misconfigured(
-            "This Kubeflow Pipelines server has many users, and no namespace is given.",
-            evidence=f"{configuration.host} says multi_user",
-            remedy="Give --namespace (or KFP_NAMESPACE) with the namespace of your profile.",
-            code=codes.KFP_NAMESPACE,
-        )
-    return Kfp(client, settings.ui_host or configuration.host, settings.namespace if many else None)
+    namespace = client.reach(kfp_client._run_api.api_client, settings)  # one client for all of kfp.Client's services
+    return Kfp(kfp_client, settings.ui_host or configuration.host, namespace)
 
 
 def _keep_host(configuration: Any) -> None:
@@ -345,36 +261,6 @@ def require_schema(package: Package) -> None:
             remedy="Compile the pipeline again with kfp 2, and do not edit what it writes.",
             code=codes.PIPELINE_FILE,
         ) from error
-
-
-def _pages(call: Callable[..., Any], items: str, where: str | None, *arguments: Any, **options: Any) -> Iterator[Any]:
-    """Yield what a listing holds, page by page."""
-    token = ""
-    while True:
-        page = call(*arguments, page_token=token, page_size=_PAGE, filter=where, **options)
-        yield from getattr(page, items) or ()
-        token = page.next_page_token or ""
-        if not token:
-            return
-
-
-def _named(key: str, name: str) -> str:
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "string_value": name}]})
-
-
-def _parts(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return pipeline spec and platform spec: together the server wraps them into one object."""
-    return (spec["pipeline_spec"], spec.get("platform_spec", {})) if "pipeline_spec" in spec else (spec, {})
-
-
-def _run(run: Any) -> Run:
-    return Run(
-        run_id=str(run.run_id),
-        name=str(run.display_name),
-        state=str(run.state or ""),
-        created_at=run.created_at,
-        error=str(run.error.message or "") if run.error else "",
-    )
 
 
 def _schedule(entry: Any) -> Schedule:

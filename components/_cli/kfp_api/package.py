@@ -11,6 +11,7 @@ from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.errors import InputRefused, Misconfigured
 from kfp_custody.components._shared.images import VERSION
+from kfp_custody.components._shared.kfp_api.parameters import inputs, required
 
 MAX_BYTES: Final = 32 * 1024 * 1024  # what the server's upload takes
 _SHIPPED: Final = "kfp_custody.pipelines"
@@ -83,17 +84,6 @@ def load_package(pipeline: str) -> Package:
 def shipped_names() -> list[str]:
     """Return the names of the pipelines that come with this package."""
     return sorted(entry.name for entry in files(_SHIPPED).iterdir() if (entry / "pipeline.yaml").is_file())
-
-
-def inputs(spec: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Return the parameters of a pipeline spec by name."""
-    found = spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
-    return found if isinstance(found, dict) else {}
-
-
-def required(definition: Mapping[str, Any]) -> bool:
-    """Tell whether a parameter must be given."""
-    return "defaultValue" not in definition and not definition.get("isOptional")
 
 
 def _shipped(pipeline: str) -> bool:

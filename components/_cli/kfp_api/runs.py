@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kfp_custody.components._cli.kfp_api import names
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import InputRefused, ServiceUnreachable
+from kfp_custody.components._shared.kfp_api import names
 
 if TYPE_CHECKING:
-    from kfp_custody.components._cli.kfp_api.client import Kfp, Run, Version
+    from kfp_custody.components._cli.kfp_api.client import Kfp
     from kfp_custody.components._cli.kfp_api.package import Package
+    from kfp_custody.components._shared.kfp_api.client import Run, Version
 
 _ENDED: Final = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 # What these were to do was not done: firing again may start another. Unknown states count as running.

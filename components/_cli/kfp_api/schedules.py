@@ -6,9 +6,9 @@ A new recurring run is made first and the old one of its name disabled then, so 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfp_custody.components._cli.kfp_api import names
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import CustodyError, Misconfigured, ServiceUnreachable
+from kfp_custody.components._shared.kfp_api import names
 
 if TYPE_CHECKING:
     from kfp_custody.components._cli.kfp_api.client import Kfp, Schedule, Trigger

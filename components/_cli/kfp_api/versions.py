@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfp_custody.components._cli.kfp_api import names
 from kfp_custody.components._cli.kfp_api.package import Package, is_package, load_package
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import InputRefused, Misconfigured
+from kfp_custody.components._shared.kfp_api import names
 
 if TYPE_CHECKING:
-    from kfp_custody.components._cli.kfp_api.client import Kfp, Version
+    from kfp_custody.components._cli.kfp_api.client import Kfp
+    from kfp_custody.components._shared.kfp_api.client import Version
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,12 @@ def find_uploaded(kfp: "Kfp", pipeline: str, version: str | None) -> "Version":
         InputRefused: it was not compiled by kfp 2.
         ServiceUnreachable: see `Transport.request`.
     """
+    from kfp_custody.components._shared.kfp_api.client import require_version
+
     package = load_package(pipeline) if is_package(pipeline) or version is None else None
     name, wanted = package.name if package else pipeline, version or (package.version if package else "")
-    pipeline_id = kfp.find_pipeline(name, shared=True)
-    found = kfp.find_version(pipeline_id, name, wanted) if pipeline_id else None
-    if found is None:
-        raise Misconfigured(
-            "There is no such version on the server." if pipeline_id else "There is no such pipeline on the server.",
-            evidence=f"{name}, version {wanted}",
-            remedy=f"kfp-custody upload {pipeline if package else 'FILE.yaml'}, or name a version that is there.",
-            code=codes.KFP_NOT_FOUND,
-        )
+    remedy = f"kfp-custody upload {pipeline if package else 'FILE.yaml'}, or name a version that is there."
+    found = require_version(kfp, name, wanted, remedy)
     if not isinstance(found.spec.get("pipelineInfo"), dict):
         raise InputRefused(
             "The version on the server holds no pipeline of kfp 2.",

@@ -26,6 +26,7 @@ from kfp_custody.components._shared.errors import CustodyError
 from kfp_custody.components.seldon_deployment.serving.admitted import hand_over
 from kfp_custody.components.seldon_deployment.serving.names import RUNTIME, SETTINGS
 from kfp_custody.components.seldon_deployment.serving.pinned import pinned_model
+from kfp_custody.components.seldon_deployment.serving.telemetry import model_refused
 from kfp_custody.components.seldon_deployment.serving.verified import not_allowed, verified_files
 
 ALLOWED_RUNTIMES = frozenset({RUNTIME})
@@ -58,6 +59,7 @@ class VerifiedRepository(ModelRepository):
         try:
             self._verified[name] = await asyncio.to_thread(self._admit, name)
         except (CustodyError, OSError) as error:
+            model_refused()
             logger.error("refused %.80r: %s", name, " ".join(str(error).split()))
             raise MLServerError(REFUSED, 422) from error
         return [self._verified[name]]

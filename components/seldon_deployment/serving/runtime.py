@@ -23,7 +23,7 @@ from kfp_custody.components.seldon_deployment.serving.admitted import take
 from kfp_custody.components.seldon_deployment.serving.inputs import InputFault, Tensor, as_arrays, read_columns
 from kfp_custody.components.seldon_deployment.serving.names import MODEL_HEADER
 from kfp_custody.components.seldon_deployment.serving.request_log import RequestLog
-from kfp_custody.components.seldon_deployment.serving.telemetry import Telemetry
+from kfp_custody.components.seldon_deployment.serving.telemetry import Telemetry, model_refused
 
 REFUSED_MODEL = "model refused: it cannot be loaded (the reason is in the server's log)"
 
@@ -50,11 +50,13 @@ class SignedModelRuntime(MLModel):
         parameters = self.settings.parameters
         files = take(self.name, (parameters.extra or {}).get("admitted")) if parameters else None
         if files is None:
+            model_refused()
             logger.error("refused %s: it did not come through VerifiedRepository", self.name)
             raise MLServerError(REFUSED_MODEL, 422)
         try:
             self._scorer = await asyncio.to_thread(load_scorer, files)
         except (CustodyError, OSError) as error:
+            model_refused()
             logger.error("refused %s: %s", self.name, " ".join(str(error).split()))
             raise MLServerError(REFUSED_MODEL, 422) from error
         features = tuple(feature.name for feature in self._scorer.features)

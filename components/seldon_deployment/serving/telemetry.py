@@ -8,6 +8,7 @@
 | custody_inference_confidence | model, version | the greater of both classes' probabilities, a row |
 | custody_inference_rows_total | model, version | rows answered |
 | custody_input_gaps_total | model, version, feature | values that were missing, or categories not learned |
+| custody_models_refused_total | | models that were not loaded: not verified, or not of a form that is |
 
 A label is only ever the name of a model that was verified and loaded, its version, or a feature of its signature: what
 a client writes into a request never becomes one. Series of a version end when it is unloaded.
@@ -49,6 +50,13 @@ _rows = Counter("custody_inference_rows", "Rows answered", _LABELS, registry=REG
 _gaps = Counter(
     "custody_input_gaps", "Values that were missing or not learned", (*_LABELS, "feature"), registry=REGISTRY
 )
+
+_models_refused = Counter("custody_models_refused", "Models that were not loaded", registry=REGISTRY)
+
+
+def model_refused() -> None:
+    """Count a model that was refused. It has no label: the names of such models are whatever somebody wrote there."""
+    _models_refused.inc()
 
 
 class Telemetry:

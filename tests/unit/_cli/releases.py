@@ -11,7 +11,18 @@ from typer.testing import CliRunner, Result
 from genuine_chain import RUN, Site
 from kfp_custody.components._cli.main import app
 from kfp_custody.components._shared.digests import list_tree, sha256_bytes, sha256_file
-from kfp_custody.components._shared.evidence import CANARY, DEPLOYMENT, ROLLOUT, resource, test_result, write_evidence
+from kfp_custody.components._shared.evidence import (
+    CANARY,
+    DEPLOYMENT,
+    PROFILE,
+    PROFILE_DRIFT,
+    ROLLOUT,
+    now,
+    provenance,
+    resource,
+    test_result,
+    write_evidence,
+)
 from kfp_custody.components.policy_gate.policy import load_policy
 
 
@@ -91,3 +102,49 @@ def roll_out(release: Release, analysis: dict[str, str] | None = None, rollout: 
             kind, model, result="PASSED", run_id=RUN, configuration=configuration, passed=["decision"]
         )
         write_evidence(release.root / folder, statement, release.site.signer, model)
+
+
+def profile(
+    release: Release,
+    made: dict[str, str] | None = None,
+    compared: dict[str, str] | None = None,
+    run_then: str = RUN,
+) -> None:
+    """Leave the evidence that profile_dataset and check_profile_drift leave; resource name -> another digest."""
+    root, signer = release.root, release.site.signer
+    folder = root / "profile"
+    folder.mkdir()
+    (folder / "profile.json").write_text("{}")
+    listing, model = list_tree(folder), list_tree(root / "signed" / "model").sha256
+    trained = sha256_file(root / "provenance" / "train-model.sigstore.json")
+    named = {
+        "dataset": list_tree(root / "dataset").sha256,
+        "attestation": sha256_file(root / "attestation" / "attest-dataset.sigstore.json"),
+        "model": model,
+        "provenance": trained,
+    } | (made or {})
+    statement = provenance(
+        PROFILE,
+        listing,
+        run_id=RUN,
+        started=now(),
+        parameters={},
+        internal={},
+        dependencies=[resource(name, digest) for name, digest in named.items() if digest],
+        byproducts=[],
+    )
+    write_evidence(root / "profile-evidence", statement, signer, listing)
+    current = list_tree(root / "current")
+    named = {
+        "profile": listing.sha256,
+        "profile_evidence": sha256_file(root / "profile-evidence" / "profile-dataset.sigstore.json"),
+        "current_masking": sha256_file(root / "current-masking" / "mask-pii.sigstore.json"),
+        "provenance": trained,
+        "model": model,
+    } | (compared or {})
+    told = {"profile_evidence": {"run": run_then}}
+    configuration = [resource(name, digest, annotations=told.get(name)) for name, digest in named.items()]
+    statement = test_result(
+        PROFILE_DRIFT, current, result="PASSED", run_id=RUN, configuration=configuration, passed=["prediction"]
+    )
+    write_evidence(root / "profile-drift", statement, signer, current)

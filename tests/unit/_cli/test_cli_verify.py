@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from releases import Release, build, deploy, roll_out, run
+from releases import Release, build, deploy, profile, roll_out, run
 
 from forging import bundle_of, edit_bundle, edit_payload, edit_statement, payload_of, sign_payload
 from genuine_chain import RUN, Site, trust_entry, write_masking, write_tree
@@ -259,6 +259,8 @@ def test_a_signer_without_the_role_is_refused(release: Release, tmp_path: Path, 
         deploy(release)
     if kind in ("analyse-canary", "finish-rollout"):
         roll_out(release)
+    if kind in ("profile-dataset", "check-profile-drift"):
+        profile(release)
     site = release.site
     entry = trust_entry("pipeline", site.signer, [name for name in KINDS if name != kind])
     (tmp_path / "trust.yaml").write_text(json.dumps({"version": 1, "signers": [entry]}))
@@ -292,6 +294,66 @@ def test_a_rollout_without_its_analysis_is_refused(release: Release) -> None:
     roll_out(release)
     shutil.rmtree(release.root / "analysis")
     assert "link:rollout.analysis->analysis" in release.refusals("--run", RUN)
+
+
+def test_a_profile_and_what_was_compared_with_it_are_part_of_the_chain(release: Release) -> None:
+    profile(release)
+    answer = release.accepted("--run", RUN)
+    assert [piece["name"] for piece in answer["evidence"]][-2:] == ["profile", "profile-drift"]
+    checks = {check["id"] for check in answer["checks"]}
+    assert {"link:profile.model->training", "link:profile-drift.profile->profile"} <= checks
+
+
+def test_a_profile_without_a_model_is_part_of_the_chain(release: Release) -> None:
+    profile(release, made={"model": "", "provenance": ""})
+    answer = release.accepted("--run", RUN)
+    assert "link:profile.model->training" not in {check["id"] for check in answer["checks"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"made": {"dataset": "ab" * 32}}, "link:profile.dataset->dataset"),
+        ({"made": {"attestation": "ab" * 32}}, "link:profile.attestation->dataset"),
+        ({"made": {"model": "ab" * 32}}, "link:profile.model->training"),
+        ({"made": {"provenance": "ab" * 32}}, "link:profile.provenance->training"),
+        ({"compared": {"current_masking": "ab" * 32}}, "link:profile-drift.current_masking->current-masking"),
+        ({"compared": {"profile": "ab" * 32}}, "link:profile-drift.profile->profile"),
+        ({"compared": {"profile_evidence": "ab" * 32}}, "link:profile-drift.profile_evidence->profile"),
+        ({"compared": {"provenance": "ab" * 32}}, "link:profile-drift.provenance->training"),
+        ({"compared": {"model": "ab" * 32}}, "link:profile-drift.model->training"),
+    ],
+)
+def test_a_profile_of_something_else_is_refused(
+    release: Release, changes: dict[str, dict[str, str]], check: str
+) -> None:
+    profile(release, **changes)
+    assert check in release.refusals("--run", RUN)
+
+
+def test_a_check_without_its_profile_is_refused(release: Release) -> None:
+    profile(release)
+    shutil.rmtree(release.root / "profile-evidence")
+    assert "link:profile-drift.profile_evidence->profile" in release.refusals("--run", RUN)
+
+
+def test_a_watch_of_an_earlier_model_holds_and_names_the_run_to_verify(release: Release) -> None:
+    """What a scheduled run leaves: masked data, and its check against the profile of another run."""
+    profile(release, run_then="the-training-run")
+    for folder in (
+        "source-raw",
+        "masking",
+        "attestation",
+        "provenance",
+        "signed",
+        "drift",
+        "decision",
+        "profile-evidence",
+    ):
+        shutil.rmtree(release.root / folder)
+    answer = release.accepted("--run", RUN, "--without-decision")
+    assert "'the-training-run'" in " ".join(answer["notes"])
+    assert {piece["name"] for piece in answer["evidence"]} == {"current-source", "current-masking", "profile-drift"}
 
 
 @pytest.mark.parametrize("name", [*EVIDENCE, "signed/model.sig"])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kfp_custody.components._cli.kfp_api.parameters import MAX_BYTES, check_parameters, read_parameters
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import InputRefused
+from kfp_custody.components._shared.kfp_api.parameters import MAX_BYTES, check_parameters, read_parameters
 
 
 def spec(**parameters: dict[str, Any]) -> dict[str, Any]:

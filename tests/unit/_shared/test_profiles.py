@@ -14,9 +14,11 @@ from kfp_custody.components._shared.profiles import (
     MOST_QUANTILES,
     SMALLEST_GROUP,
     CategoryProfile,
+    LabelProfile,
     NumberProfile,
     OtherProfile,
     Profile,
+    ScoresProfile,
     profile_categories,
     profile_numbers,
     read_profile,
@@ -88,8 +90,10 @@ GENUINE = Profile(
     {
         "amount": profile_numbers(np.arange(20.0)),
         "channel": CategoryProfile(1, {"atm": 12, "pos": 5}, 1, 2),
-        "at": OtherProfile(3),
+        "at": OtherProfile(3, "time"),
     },
+    ScoresProfile(profile_numbers(np.arange(18) / 20), 0.25, 2),
+    LabelProfile("is_fraud", 19, 4),
 )
 
 
@@ -99,14 +103,14 @@ def test_the_genuine_one_is_read() -> None:
 
 def test_it_has_no_rows_in_it() -> None:
     document = json.loads(GENUINE.json())
-    assert set(document) == {"version", "rows", "smallest_group", "columns"}
+    assert set(document) == {"version", "rows", "smallest_group", "columns", "scores", "label"}
     assert len(document["columns"]["amount"]["quantiles"]) == 4
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda d: d.update(version=2),
+        lambda d: d.update(version=1),
         lambda d: d.update(smallest_group=1),
         lambda d: d.update(rows=21),
         lambda d: d.update(rows=-1),
@@ -128,6 +132,22 @@ def test_it_has_no_rows_in_it() -> None:
         lambda d: d["columns"]["channel"].update(counts={"atm": 13, "pos": 4}),
         lambda d: d["columns"]["channel"].update(other_rows=True),
         lambda d: d["columns"]["at"].pop("missing"),
+        lambda d: d["columns"]["at"].update(type="number"),
+        lambda d: d["columns"]["amount"].update(boolean=0),
+        lambda d: d["columns"]["amount"].pop("boolean"),
+        lambda d: d.pop("scores"),
+        lambda d: d.update(scores=[]),
+        lambda d: d["scores"].update(not_scored=3),
+        lambda d: d["scores"].update(not_scored=-1),
+        lambda d: d["scores"].update(positive_share=1.5),
+        lambda d: d["scores"].update(positive_share=1),
+        lambda d: d["scores"]["scores"].update(missing=1),
+        lambda d: d["scores"]["scores"]["quantiles"].__setitem__(-1, 1.5),
+        lambda d: d.pop("label"),
+        lambda d: d["label"].update(name=None),
+        lambda d: d["label"].update(positives=20),
+        lambda d: d["label"].update(rows=0),
+        lambda d: d["label"].update(rows=21),
     ],
 )
 def test_what_is_no_profile_is_refused(spoil: Any) -> None:

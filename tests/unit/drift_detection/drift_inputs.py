@@ -1,10 +1,13 @@
 """Small real months and models for the drift tests, built by hand."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from kfp_custody.components.drift_detection.sides import Side, Texts
 
 CHANNELS = ["atm", "online", "pos"]
 FEATURES = [
@@ -25,6 +28,12 @@ def month(rows=6000, seed=0, amount_shift=0.0, fraud=0.03):
         "channel": pa.array(rng.choice(CHANNELS, rows, p=[0.2, 0.3, 0.5])),
         "is_fraud": pa.array((rng.random(rows) < fraud).astype(np.int64)),
     }
+
+
+def texts(values):
+    counts = Counter(values)
+    missing = counts.pop(None, 0)
+    return Texts(Side(len(values), missing), counts)
 
 
 def write_month(root, columns):

@@ -9,23 +9,30 @@ import pytest
 from drift_inputs import month, write_month, write_signature
 
 from kfp_custody.components._shared.errors import InputRefused
+from kfp_custody.components._shared.profiles import read_profile
 from kfp_custody.components._shared.scoring import load_scorer
 from kfp_custody.components.drift_detection.checking import check
 from kfp_custody.components.drift_detection.columns import open_columns
 from kfp_custody.components.drift_detection.limits import load_thresholds
+from kfp_custody.components.drift_detection.profiling import profile_columns, with_scores
 from kfp_custody.components.drift_detection.reporting import coverage, html, metrics, report_json
+from kfp_custody.components.drift_detection.sources import Dataset, Profiled
 
 THRESHOLDS = load_thresholds("default")
 
 
-@pytest.fixture
-def judge(tmp_path, model_dir):
+@pytest.fixture(params=["exact", "profile"])
+def judge(tmp_path, model_dir, request):
     def run(current, reference=None, label="is_fraud"):
         sides = []
         for role, columns in (("reference", reference or month()), ("current", current)):
             root = write_month(tmp_path / role, columns)
-            sides.append(open_columns(root, ["data.parquet"], role))
-        drift = check(*sides, load_scorer(model_dir), label, THRESHOLDS)
+            sides.append(Dataset(open_columns(root, ["data.parquet"], role), THRESHOLDS.sample_rows))
+        if request.param == "profile":
+            then = sides[0].columns
+            found = with_scores(profile_columns(then), then, load_scorer(model_dir))
+            sides[0] = Profiled(read_profile(found.json()))
+        drift = check(*sides, model_dir, label, THRESHOLDS)
         document = json.loads(report_json(drift, THRESHOLDS))  # whatever came in, the reports can be written
         assert document["verdict"] == drift.verdict
         assert len(html(drift, THRESHOLDS)) < 300_000
@@ -210,4 +217,4 @@ def test_a_dataset_of_several_files_and_names_with_dots_are_read_whole(tmp_path)
     columns = open_columns(tmp_path, ["0.parquet", "1.parquet", "2.parquet"], "current")
     assert columns.rows == 4
     assert np.array_equal(columns.numbers("a"), [0, np.nan, 2, np.nan], equal_nan=True)
-    assert columns.texts("a.b").to_pylist() == ["x", None, "x", None]
+    assert [text for group in columns.texts("a.b") for text in group.to_pylist()] == ["x", None, "x", None]

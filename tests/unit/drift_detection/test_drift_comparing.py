@@ -1,8 +1,8 @@
 import time
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from drift_inputs import texts
 
 from kfp_custody.components.drift_detection.comparing import (
     DRIFT,
@@ -15,17 +15,17 @@ from kfp_custody.components.drift_detection.comparing import (
     compare_numbers,
 )
 from kfp_custody.components.drift_detection.limits import load_thresholds
+from kfp_custody.components.drift_detection.sides import numbers_of
 
 LIMITS = load_thresholds("default").column
 
 
 def numbers(old, new):
-    return compare_numbers("x", np.asarray(old, float), np.asarray(new, float), LIMITS, 10, 1e-4)
+    return compare_numbers("x", *(numbers_of(np.array(side, float)) for side in (old, new)), LIMITS, 10, 1e-4)
 
 
 def categories(old, new, known=()):
-    sides = [pa.chunked_array([pa.array(side, pa.large_string())]) for side in (old, new)]
-    return compare_categories("x", *sides, LIMITS, 1e-4, known)
+    return compare_categories("x", texts(old), texts(new), LIMITS, 1e-4, known)
 
 
 @pytest.mark.parametrize(

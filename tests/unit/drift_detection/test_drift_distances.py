@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from kfp_custody.components.drift_detection import distances
+from kfp_custody.components._shared import distances
 
 PAIRS = {
     "normal": lambda r: (r.normal(size=5000), r.normal(0.3, 1.2, size=1700)),

@@ -1,13 +1,14 @@
 """The floors hold on data without drift, and do not hide what has drifted."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from drift_inputs import texts
 from scipy.stats import chi2
 
-from kfp_custody.components.drift_detection import distances, noise
+from kfp_custody.components._shared import distances, noise
 from kfp_custody.components.drift_detection.comparing import NONE, UNKNOWN, compare_categories, compare_numbers
 from kfp_custody.components.drift_detection.limits import load_thresholds
+from kfp_custody.components.drift_detection.sides import numbers_of
 
 LIMITS = load_thresholds("default").column
 ALPHA = 1e-3 / 20
@@ -28,7 +29,7 @@ def test_no_false_alarm_on_clean_numbers(shape, sizes):
     for seed in range(30):
         rng = np.random.default_rng(seed)
         old, new = SHAPES[shape](rng, sizes[0]), SHAPES[shape](rng, sizes[1])
-        found = compare_numbers("x", old, new, LIMITS, 10, ALPHA)
+        found = compare_numbers("x", numbers_of(old), numbers_of(new), LIMITS, 10, ALPHA)
         assert found.verdict in (NONE, UNKNOWN), (seed, found.reason, found.measures)
 
 
@@ -38,13 +39,13 @@ def test_no_false_alarm_on_clean_categories(categories, sizes):
     weights = 1 / np.arange(1, categories + 1)
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        old, new = (pa.chunked_array([_draw(rng, weights, n)]) for n in sizes)
+        old, new = (_draw(rng, weights, n) for n in sizes)
         found = compare_categories("x", old, new, LIMITS, ALPHA)
         assert found.verdict in (NONE, UNKNOWN), (seed, found.reason, found.measures)
 
 
 def _draw(rng, weights, n):
-    return pa.array(rng.choice(weights.size, n, p=weights / weights.sum())).cast(pa.large_string())
+    return texts(rng.choice(weights.size, n, p=weights / weights.sum()).astype(str).tolist())
 
 
 def test_psi_of_clean_data_has_the_mean_that_its_floor_assumes():
@@ -63,6 +64,13 @@ def test_floors_by_formula():
     floor = noise.jensen_shannon_floor(100, 300, 5, 0.01)
     assert floor == pytest.approx(np.sqrt(chi2.isf(0.01, 4) * (1 / 100 + 1 / 300) / 4))
     assert noise.psi_floor(10, 10, 1, 0.01) > chi2.isf(0.01, 1) * 0.2
+
+
+@pytest.mark.parametrize("cells", [1, 2, 3, 4, 11, 14, 101, 1_000, 50_001])
+@pytest.mark.parametrize("alpha", [0.4, 0.05, 1e-3, 2.7e-5, 1e-9])
+def test_the_chi_squared_in_the_floors_is_scipys(cells, alpha):
+    floor = noise.jensen_shannon_floor(2, 2, cells, alpha) ** 2 * 4  # e = 1: nothing else is in it
+    assert floor == pytest.approx(chi2.isf(alpha, max(cells - 1, 1)), rel=1e-11)
 
 
 def test_an_unlikely_share_is_beyond_its_floor_no_more_often_than_alpha():

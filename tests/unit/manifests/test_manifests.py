@@ -34,8 +34,8 @@ kustomize = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl 
 
 # Which pipelines run in which namespace of an overlay, where Kubeflow's webhook gives their pods identities and tokens.
 RUNS = {
-    ("single-namespace", "custody"): ("fraud_detection", "promotion"),
-    ("promotion-namespace", "custody-training"): ("fraud_detection",),
+    ("single-namespace", "custody"): ("fraud_detection", "drift_watch", "promotion"),
+    ("promotion-namespace", "custody-training"): ("fraud_detection", "drift_watch"),
     ("promotion-namespace", "custody-promotion"): ("promotion",),
 }
 # Where pipelines run without the webhook: test_standalone_kfp.py.
@@ -245,7 +245,7 @@ def test_the_sources_file_as_shipped_lets_nothing_be_fetched_and_its_examples_ar
 def test_the_sources_file_lies_beside_the_trust_file_of_every_run(overlay: str) -> None:
     for trust in of_kind(overlay, "ConfigMap"):
         if trust["metadata"]["name"] == "custody-trust" and trust["metadata"]["namespace"].endswith("training"):
-            assert set(trust["data"]) == {"trust.yaml", "sources.yaml"}
+            assert set(trust["data"]) == {"trust.yaml", "sources.yaml", "retraining.yaml"}
 
 
 # --- the trust files --------------------------------------------------------------------------------------------------
@@ -311,8 +311,10 @@ def pods(overlay: str, namespace: str, pipeline: str) -> Iterator[tuple[str, Obj
         found = [
             each for each in of_kind(overlay, "PodDefault", namespace) if matches(each["spec"]["selector"], labels)
         ]
-        assert len(found) == 1, f"{task}: {[each['metadata']['name'] for each in found]}"
-        yield task, spec, found[0]["spec"]
+        names = [each["metadata"]["name"] for each in found]
+        assert ("access-ml-pipeline" in names) == (task == "exec-start-retraining"), "who may start runs"
+        (own,) = [each["spec"] for each in found if each["metadata"]["name"] != "access-ml-pipeline"]
+        yield task, spec, own
 
 
 @pytest.mark.parametrize("pipeline", ["fraud_detection", "promotion"])
@@ -325,6 +327,7 @@ def test_gate_and_deployer_and_nobody_else_ask_for_the_signers_identity(pipeline
 
 
 SIGNER = {"custody/identity": "signer"}
+WATCH = ("custody-run", "custody-watch", "custody-watch-runs")
 CANARY = {"deploy-model-2", "analyse-canary", "finish-rollout", "refuse-rollout", "close-rollout"}
 
 
@@ -390,10 +393,14 @@ def test_a_task_finds_its_settings_in_the_config_map(overlay: str, namespace: st
         if task != "exec-refuse":
             role = next(key for key, variable in names.items() if variable == "CUSTODY_VAULT_ROLE")
             assert settings[role]
-    assert list(trust) == ["sources.yaml", "trust.yaml"]  # /etc/custody/trust/trust.yaml, the default of CUSTODY_TRUST
+    assert list(trust) == [
+        "retraining.yaml",
+        "sources.yaml",
+        "trust.yaml",
+    ]  # /etc/custody/trust/trust.yaml, the default of CUSTODY_TRUST
     everywhere = {
         each["configMapKey"]
-        for name in ("fraud_detection", "promotion")
+        for name in ("fraud_detection", "drift_watch", "promotion")
         for spec in tasks_of(name).values()
         for each in spec["configMapAsEnv"][0]["keyToEnv"]
     }
@@ -452,6 +459,7 @@ def test_only_promotion_may_deploy_to_production_and_training_stays_at_home() ->
     }
     assert bound == {
         ("custody-training", "custody-run", "custody-training", "custody-pipeline"),
+        *(("custody-training", role, "custody-training", "custody-watch") for role in WATCH),
         ("custody-staging", "custody-deployer", "custody-training", "custody-pipeline"),
         ("custody-promotion", "custody-run", "custody-promotion", "custody-promotion"),
         ("custody-production", "custody-deployer", "custody-promotion", "custody-promotion"),

@@ -19,6 +19,7 @@ from unit.manifests.rendered import MANIFESTS, OVERLAYS, ROOT, Object, render
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to render the overlays")
 # A registry of one's own: its name has what an expression would read otherwise, and no tag is taken for its port.
 ELSEWHERE, DIGEST = "registry.example.org:5000/ml", "sha256:" + "cd" * 32
+WEBHOOK = "sha256:" + "ef" * 32
 PINNED = f"{ELSEWHERE}/custody-serving@{DIGEST}"
 NAMESPACE = "custody-production"
 
@@ -26,7 +27,7 @@ NAMESPACE = "custody-production"
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("release") / "manifests"
-    runpy.run_path(str(ROOT / "scripts" / "pin_images.py"))["pin_manifests"](target, ELSEWHERE, DIGEST)
+    runpy.run_path(str(ROOT / "scripts" / "pin_images.py"))["pin_manifests"](target, ELSEWHERE, DIGEST, WEBHOOK)
     return target
 
 
@@ -65,6 +66,13 @@ def test_a_copy_differs_in_the_images_only_and_has_them_by_digest(copy: Path, ov
     assert "ghcr[.]io" not in text
     back = text.replace(PINNED, image("serving")).replace("registry[.]example[.]org:5000/ml", "ghcr[.]io/kfp-custody")
     assert json.loads(back) == list(render(overlay))
+
+
+def test_a_copy_has_the_webhook_by_its_own_digest(copy: Path) -> None:
+    path = "components/retraining-webhook/deployment.yaml"
+    here, there = (yaml.safe_load((root / path).read_text()) for root in (MANIFESTS, copy))
+    assert images(here) == [image("retraining")]
+    assert images(there) == [f"{ELSEWHERE}/custody-retraining@{WEBHOOK}"]
 
 
 def test_a_copy_has_no_pipelines_since_those_are_beside_it(copy: Path) -> None:

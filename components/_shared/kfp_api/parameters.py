@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from kfp_custody.components._cli.kfp_api.package import inputs, required
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import InputRefused
 
@@ -90,6 +89,17 @@ def check_parameters(given: Mapping[str, Any], spec: Mapping[str, Any], *, macro
             code=codes.PARAMETERS_SIZE,
         )
     return checked
+
+
+def inputs(spec: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the parameters of a pipeline spec by name."""
+    found = spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
+    return found if isinstance(found, dict) else {}
+
+
+def required(definition: Mapping[str, Any]) -> bool:
+    """Tell whether a parameter must be given."""
+    return "defaultValue" not in definition and not definition.get("isOptional")
 
 
 class _Typed(str):

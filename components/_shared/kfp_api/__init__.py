@@ -1,0 +1,1 @@
+"""A Kubeflow Pipelines server, for commands and for stages: what both ask of it. Nothing here imports kfp."""

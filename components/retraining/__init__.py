@@ -1,0 +1,1 @@
+"""Starting the retraining that evidence asks for, exactly once."""
