@@ -24,6 +24,7 @@ CATALOG: dict[str, str] = {
     "check_drift": "drift_detection",
     "check_profile_drift": "drift_detection",
     "profile_dataset": "drift_detection",
+    "report_drift": "drift_reporting",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",

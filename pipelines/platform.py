@@ -48,6 +48,7 @@ NEEDS = {
     "model_training": Needs(("1", "4"), ("2Gi", "8Gi"), "4Gi", 360),
     "artifact_signing": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 30),
     "drift_detection": Needs(("500m", "2"), ("1Gi", "4Gi"), "2Gi", 120),
+    "drift_reporting": Needs(("500m", "2"), ("1Gi", "3Gi"), "2Gi", 60),
     "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
     "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 360),
 }
@@ -67,6 +68,7 @@ RETRIES = {
     "profile_dataset": 2,
     "check_drift": 2,  # reads, and signs what it read
     "check_profile_drift": 2,
+    "report_drift": 2,
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,
     # These go on with the state of the rollout, so an attempt after a lost node finds where the last one was.

@@ -41,7 +41,8 @@ _ENTRIES = {
     "data_attestation": Entry("data_processing", ("supply-chain", "in-toto", "attestation", "dvc")),
     "model_training": Entry("training", ("classification", "provenance", "slsa"), (("MLflow", ">=3.17.2"),)),
     "artifact_signing": Entry("training", ("supply-chain", "signing", "openssf")),
-    "drift_detection": Entry("evaluation", ("drift", "evidently", "in-toto")),
+    "drift_detection": Entry("evaluation", ("drift", "monitoring", "in-toto")),
+    "drift_reporting": Entry("evaluation", ("drift", "evidently")),
     "policy_gate": Entry("evaluation", ("supply-chain", "policy", "slsa")),
     "seldon_deployment": Entry("deployment", ("serving", "supply-chain"), (("Seldon Core", ">=2.6.0"),)),
 }
