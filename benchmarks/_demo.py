@@ -20,6 +20,7 @@ from kfp_custody.components._shared.evidence import (
     DEPLOYMENT,
     DRIFT,
     MASKING,
+    PROFILE,
     TRAINING,
     write_evidence,
 )
@@ -57,6 +58,7 @@ def custody_of_the_demo(scratch: Path, key: Path) -> Iterator[Result]:
             "mask_pii_present": lambda: demo.mask("mask-pii-2", "current"),
             "train_model": demo.train,
             "sign_model": demo.sign,
+            "profile_dataset": demo.profile,
             "check_drift": demo.compare,
             "enforce_policy": demo.decide,
             "deploy_model": demo.admit,
@@ -165,6 +167,14 @@ class Demo:
         """The stage as it is."""
         model, provenance = self.at("train-model", "model"), self.at("train-model", "provenance")
         sign(model, provenance, self.output(), self.run_id, self.settings)
+
+    def profile(self) -> None:
+        """The dataset and the model against their evidence, the new profile, its provenance."""
+        attested = self.read("attest-dataset", "attestation", ATTESTATION)
+        trained = self.read("train-model", "provenance", TRAINING)
+        require_subject(attested, self.at("mask-pii", "masked"), "dataset")
+        require_subject(trained, self.at("sign-model", "signed") / MODEL_FOLDER, "model")
+        self._write("profile-dataset", "evidence", PROFILE, list_tree(self.at("profile-dataset", "profile")))
 
     def compare(self) -> None:
         """Both datasets and the model against their evidence, and the stage's own."""

@@ -29,6 +29,7 @@ CATALOG: dict[str, str] = {
     "publish_metrics": "metrics_publishing",
     "start_retraining": "retraining",
     "date_window": "retraining",
+    "report_drift": "drift_reporting",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",

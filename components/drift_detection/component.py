@@ -28,6 +28,7 @@ def check_drift(
     run_id: str,
     label: str = "is_fraud",
     thresholds: str = "default",
+    history: Input[TestResult] = None,
 ) -> str:
     """Compare current data, and the scores it gets, with the data the model was trained on.
 
@@ -41,6 +42,7 @@ def check_drift(
         run_id: The pipeline run; all evidence must belong to it.
         label: Name of the label column, compared when both sides have it.
         thresholds: Name of thresholds that ship with the room, or the path of a thresholds file in the image.
+        history: A directory of evidence directories of past checks; the report draws those of this model as a line.
 
     Returns:
         evidence: Signed test result about the current dataset, with report.json.
@@ -51,6 +53,7 @@ def check_drift(
     from pathlib import Path
 
     from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.files import path_of
     from kfp_custody.components._shared.settings import load_settings
 
     with boundary():
@@ -58,9 +61,8 @@ def check_drift(
 
         inputs = (Path(part.path) for part in (reference, current, attestation, current_masking, provenance, model))
         outputs = (Path(part.path) for part in (evidence, report))
-        outcome = run(
-            Inputs(*inputs), Outputs(*outputs), load_settings(), run_id=run_id, label=label, thresholds=thresholds
-        )
+        named = {"run_id": run_id, "label": label, "thresholds": thresholds}
+        outcome = run(Inputs(*inputs), Outputs(*outputs), load_settings(), history=path_of(history), **named)
     metrics.metadata.update(outcome.metrics)
     evidence.metadata["verdict"] = outcome.verdict
     return outcome.verdict
@@ -81,6 +83,7 @@ def check_profile_drift(
     training_run_id: str = "",
     label: str = "is_fraud",
     thresholds: str = "default",
+    history: Input[TestResult] = None,
 ) -> str:
     """Compare current data, and the scores it gets, with the signed profile of the data the model was trained on.
 
@@ -95,6 +98,7 @@ def check_profile_drift(
         training_run_id: The run that made model and profile; empty for this run.
         label: Name of the label column, compared when the profile and the current dataset have it.
         thresholds: Name of thresholds that ship with the room, or the path of a thresholds file in the image.
+        history: A directory of evidence directories of past checks; the report draws those of this model as a line.
 
     Returns:
         evidence: Signed test result about the current dataset, with report.json.
@@ -105,6 +109,7 @@ def check_profile_drift(
     from pathlib import Path
 
     from kfp_custody.components._shared.errors import boundary
+    from kfp_custody.components._shared.files import path_of
     from kfp_custody.components._shared.settings import load_settings
 
     with boundary():
@@ -114,7 +119,7 @@ def check_profile_drift(
         inputs = ProfileInputs(*(Path(part.path) for part in given))
         outputs = Outputs(Path(evidence.path), Path(report.path))
         named = {"run_id": run_id, "training_run_id": training_run_id, "label": label, "thresholds": thresholds}
-        outcome = run_with_profile(inputs, outputs, load_settings(), **named)
+        outcome = run_with_profile(inputs, outputs, load_settings(), history=path_of(history), **named)
     metrics.metadata.update(outcome.metrics)
     evidence.metadata["verdict"] = outcome.verdict
     return outcome.verdict

@@ -1,15 +1,29 @@
 """What a drift check leaves to read: metrics for the gate, report.json for programs, HTML for people."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from kfp_custody.components._shared.documents import canonical_json
-from kfp_custody.components._shared.report import Markup, Section, badge, histogram_pair, page, paragraph, table
+from kfp_custody.components._shared.evidence import stamp
+from kfp_custody.components._shared.report import (
+    Markup,
+    Section,
+    Series,
+    badge,
+    histogram_pair,
+    line_chart,
+    page,
+    paragraph,
+    table,
+)
 from kfp_custody.components.drift_detection.checking import SCHEMA, Drift
 from kfp_custody.components.drift_detection.comparing import DRIFT, UNKNOWN, WARN, Comparison, Measure
+from kfp_custody.components.drift_detection.history import Past, series
 from kfp_custody.components.drift_detection.limits import Thresholds
 from kfp_custody.components.drift_detection.sides import Side
 
-_PICTURES = 40  # the worst columns; about 4 kB each, so that the page stays below 300 kB
+# Bytes that the table, the pictures and a reason may have: the page stays below 300 kB however wide the data is.
+_TABLE, _PICTURES, _REASON = 140_000, 110_000, 2_000
 _BADGES = {SCHEMA: "FAILED", DRIFT: "DRIFT", WARN: "WARNED", UNKNOWN: "UNKNOWN"}
 
 
@@ -42,7 +56,9 @@ def coverage(drift: Drift) -> dict[str, int]:
     }
 
 
-def report_json(drift: Drift, thresholds: Thresholds, stage: str = "check-drift") -> bytes:
+def report_json(
+    drift: Drift, thresholds: Thresholds, stage: str = "check-drift", history: Sequence[Past] = ()
+) -> bytes:
     """Return the report.json of a stage: everything in numbers, and no value of the data."""
     prediction = drift.prediction
     return canonical_json(
@@ -55,6 +71,7 @@ def report_json(drift: Drift, thresholds: Thresholds, stage: str = "check-drift"
             "alpha_per_column": drift.alpha,
             "thresholds": dict(thresholds.document),
             "columns": [_column(column) for column in drift.columns],
+            "history": [{**vars(past), "time": stamp(past.time)} for past in history],
             "prediction": {
                 "verdict": prediction.verdict,
                 "reason": prediction.reason,
@@ -76,25 +93,40 @@ def report_json(drift: Drift, thresholds: Thresholds, stage: str = "check-drift"
     )
 
 
-def html(drift: Drift, thresholds: Thresholds) -> str:
-    """Return the report for people, worst columns first."""
+def html(drift: Drift, thresholds: Thresholds, runs: Sequence[Past] = ()) -> str:
+    """Return the report for people, worst columns first.
+
+    Args:
+        drift: What was found.
+        thresholds: The limits.
+        runs: The checks to draw a line through, oldest first, this one last.
+    """
     summary = (
         f"{drift.rows_current} current rows against {drift.rows_reference} reference rows, "
         f"{len(drift.columns)} features; thresholds {thresholds.source}. "
         "A measure counts when it reaches its limit and passes its noise floor."
     )
+    reasons = "".join(paragraph(_cut(reason)) for reason in drift.reasons)
     sections = [
-        Section("Why", "".join(paragraph(reason) for reason in drift.reasons) or paragraph("Nothing moved enough.")),
+        Section("Why", reasons or paragraph("Nothing moved enough.")),
         Section("Scores and label", _scores(drift)),
+        *([Section("Past checks of this model", _trend(runs))] if len(runs) > 1 else []),
         Section("Features, worst first", _table(drift)),
         Section("Where they moved", _pictures(drift)),
     ]
     return page("Drift", drift.verdict, sections, summary)
 
 
+def _trend(runs: Sequence[Past]) -> str:
+    lines = (("share of drifted features", "share_drifted"), ("PSI of the scores", "prediction_psi"))
+    drawn = [Series(name, *series(runs, metric)) for name, metric in lines]
+    title = f"{len(runs)} checks, this one last"
+    return line_chart(drawn, title=title, x_label="check", y_label="", x_range=(1, len(runs)))
+
+
 def _scores(drift: Drift) -> str:
     prediction, label = drift.prediction, drift.label
-    rows: list[list[object]] = [["verdict of the scores", _badge(prediction.verdict), prediction.reason]]
+    rows: list[list[object]] = [["verdict of the scores", _badge(prediction.verdict), _cut(prediction.reason)]]
     if prediction.scores:
         rows += [[f"{m.name} of the scores", f"{m.value:.4g}", _limits(m)] for m in prediction.scores.measures]
         shares = f"{prediction.positive_reference:.4%} -> {prediction.positive_current:.4%}"
@@ -110,12 +142,21 @@ def _scores(drift: Drift) -> str:
 
 
 def _table(drift: Drift) -> str:
-    rows = []
+    limits = {m.name: m.limit for column in drift.columns for m in column.measures}
+    said = "; ".join(f"{name} {limit.warn:g} and {limit.drift:g}" for name, limit in limits.items())
+    rows, room = [], _TABLE
     for column in drift.columns:
-        found = "; ".join(f"{m.name} {m.value:.3g} ({_limits(m)})" for m in column.measures)
+        found = "; ".join(f"{m.name} {m.value:.3g} ({m.floor:.2g})" for m in column.measures)
         missing = f"{_share(column.reference)} -> {_share(column.current)}"
-        rows.append([column.name, _badge(column.verdict), column.reason, missing, found])
-    return table(["feature", "verdict", "reason", "missing", "measures"], rows)
+        row = [column.name, _badge(column.verdict), column.reason, missing, found]
+        room -= len(table((), [row]).encode())
+        if room < 0:
+            break
+        rows.append(row)
+    note = paragraph(f"Measures, in brackets their noise floors. They warn and drift at: {said}.") if said else ""
+    left_out = len(drift.columns) - len(rows)
+    more = paragraph(f"{left_out} features are not listed here; report.json has all.") if left_out else ""
+    return note + table(["feature", "verdict", "reason", "missing", "measures"], rows) + more
 
 
 def _limits(measure: Measure) -> str:
@@ -123,12 +164,21 @@ def _limits(measure: Measure) -> str:
 
 
 def _pictures(drift: Drift) -> str:
-    shown = [column for column in drift.columns if column.picture][:_PICTURES]
+    pictures, room = [], _PICTURES
+    for column in drift.columns:
+        picture = _picture(column, column.name)
+        room -= len(picture.encode())
+        if room < 0:
+            break
+        pictures.append(picture)
     note = "Numbers: equal bins from the 1st to the 99th percentile of the reference, tails in the outer bins."
-    left_out = len(drift.columns) - len(shown)
+    left_out = len(drift.columns) - sum(map(bool, pictures))
     more = paragraph(f"{left_out} features are not drawn.") if left_out else ""
-    pictures = "".join(_picture(column, column.name) for column in shown)
-    return f'{paragraph(note)}{more}<div class="grid">{pictures}</div>'
+    return f'{paragraph(note)}{more}<div class="grid">{"".join(pictures)}</div>'
+
+
+def _cut(reason: str) -> str:
+    return reason if len(reason) <= _REASON else f"{reason[:_REASON]}…"
 
 
 def _picture(column: Comparison, title: str) -> str:

@@ -16,6 +16,7 @@ from kfp_custody.components._shared.evidence import (
     PROFILE_DRIFT,
     TRAINING,
     Kind,
+    now,
     resource,
     test_result,
     write_evidence,
@@ -31,6 +32,7 @@ from kfp_custody.components.drift_detection.checking import SCHEMA, Drift, check
 from kfp_custody.components.drift_detection.columns import open_columns
 from kfp_custody.components.drift_detection.comparing import DRIFT as DRIFTED
 from kfp_custody.components.drift_detection.comparing import NONE, UNKNOWN, WARN
+from kfp_custody.components.drift_detection.history import Past, read_history
 from kfp_custody.components.drift_detection.limits import Thresholds, load_thresholds
 from kfp_custody.components.drift_detection.reporting import coverage, html, metrics, report_json
 from kfp_custody.components.drift_detection.sources import Dataset, Profiled
@@ -83,7 +85,16 @@ class Outcome:
     metrics: dict[str, float]
 
 
-def run(inputs: Inputs, outputs: Outputs, settings: Settings, *, run_id: str, label: str, thresholds: str) -> Outcome:
+def run(
+    inputs: Inputs,
+    outputs: Outputs,
+    settings: Settings,
+    *,
+    run_id: str,
+    label: str,
+    thresholds: str,
+    history: Path | None = None,
+) -> Outcome:
     """Verify the inputs, check for drift, write reports and signed evidence (the evidence last).
 
     Args:
@@ -93,6 +104,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: Settings, *, run_id: str, la
         run_id: The pipeline run, which all evidence must belong to.
         label: Name of the label; "" compares none.
         thresholds: Name of shipped thresholds, or a path.
+        history: Directory of evidence directories of past checks, which the report draws as a line.
 
     Raises:
         EvidenceInvalid: evidence is missing, forged or of another run, or bytes are not those signed for.
@@ -110,6 +122,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: Settings, *, run_id: str, la
     reference = require_subject(attested, inputs.reference, "reference dataset")
     current = require_subject(masked, inputs.current, "current dataset")
     model = require_subject(trained, inputs.model / "model", "model")
+    past = read_history(history, model.sha256, trust)
 
     place = outputs.evidence.parent
     place.mkdir(parents=True, exist_ok=True)
@@ -132,7 +145,7 @@ def run(inputs: Inputs, outputs: Outputs, settings: Settings, *, run_id: str, la
         resource("provenance", trained.bundle_sha256),
         resource("model", model.sha256),
     ]
-    return _leave(DRIFT, drift, limits, current, named, outputs, signer, run_id)
+    return _leave(DRIFT, drift, limits, current, named, past, outputs, signer, run_id)
 
 
 def run_with_profile(
@@ -144,6 +157,7 @@ def run_with_profile(
     training_run_id: str,
     label: str,
     thresholds: str,
+    history: Path | None = None,
 ) -> Outcome:
     """Verify the inputs, compare the current data with a signed profile, write the report and signed evidence.
 
@@ -156,6 +170,7 @@ def run_with_profile(
         training_run_id: The run that the profile and the model must belong to; "" is this run.
         label: Name of the label; "" compares none.
         thresholds: Name of shipped thresholds, or a path.
+        history: Directory of evidence directories of past checks, which the report draws as a line.
 
     Raises:
         EvidenceInvalid: evidence is missing, forged or of another run, bytes are not those signed for, or profile and
@@ -175,6 +190,7 @@ def run_with_profile(
     current = require_subject(masked, inputs.current, "current dataset")
     profile = require_subject(profiled, inputs.profile, "profile")
     model = require_subject(trained, inputs.model / "model", "model")
+    past = read_history(history, model.sha256, trust)
     for name in ("dataset", "attestation"):
         require_digest(trained.dependency(name), profiled.dependency(name), f"the {name} of the profile", TRAINING.name)
 
@@ -202,7 +218,7 @@ def run_with_profile(
         resource("provenance", trained.bundle_sha256),
         resource("model", model.sha256),
     ]
-    return _leave(PROFILE_DRIFT, drift, limits, current, named, outputs, signer, run_id)
+    return _leave(PROFILE_DRIFT, drift, limits, current, named, past, outputs, signer, run_id)
 
 
 def _require_run(run_id: str) -> None:
@@ -235,12 +251,13 @@ def _leave(
     limits: Thresholds,
     current: Listing,
     named: Sequence[Mapping[str, Any]],
+    history: Sequence[Past],
     outputs: Outputs,
     signer: "Signer | KeylessSigner",
     run_id: str,
 ) -> Outcome:
     """Write the reports and the signed evidence about the current dataset, the evidence last."""
-    report = report_json(drift, limits, kind.name)
+    report = report_json(drift, limits, kind.name, history)
     passed, warned, failed = _checks(drift)
     statement = test_result(
         kind,
@@ -258,9 +275,14 @@ def _leave(
         metrics=metrics(drift),
         coverage=coverage(drift),
     )
-    write_atomic(outputs.report, html(drift, limits).encode())
+    write_atomic(outputs.report, html(drift, limits, (*history, _present(drift, run_id))).encode())
     write_evidence(outputs.evidence, statement, signer, current, report)
     return Outcome(drift.verdict, metrics(drift))
+
+
+def _present(drift: Drift, run_id: str) -> Past:
+    found = metrics(drift)
+    return Past(run_id, now(), drift.verdict, found["share_drifted"], found.get("prediction_psi"))
 
 
 def _checks(drift: Drift) -> tuple[list[str], list[str], list[str]]:

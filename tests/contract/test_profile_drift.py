@@ -111,7 +111,7 @@ class Bench:
             self.artifact(TrainingProvenance, "provenance") if provenance else None,
         )
 
-    def run(self, **parameters: str) -> str:
+    def run(self, **parameters: Any) -> str:
         self.metrics = self.artifact(TestResult, "metrics")
         found: str = check_profile_drift.python_func(
             current=self.artifact(MaskedDataset, "current"),
@@ -290,3 +290,59 @@ def test_in_a_task_a_refusal_ends_without_a_traceback(
     monkeypatch.setenv("_KFP_RUNTIME", "true")
     with pytest.raises(SystemExit, match=r"REFUSED EvidenceInvalid: \[CUS-E215\] profile"):
         made.run()
+
+
+# --- what past checks left --------------------------------------------------------------------------------------------
+
+
+def keep(made: Bench, name: str) -> None:
+    """Move the evidence of a check to the history."""
+    (made.root / "history").mkdir(exist_ok=True)
+    (made.root / "evidence").rename(made.root / "history" / name)
+
+
+def test_past_checks_of_this_model_are_listed_and_drawn(bench: Callable[..., Bench]) -> None:
+    made = bench()
+    for name in ("first", "second"):
+        made.run()
+        keep(made, name)
+    shutil.copytree(made.root / "history" / "first", made.root / "history" / "again")
+    made.run(history=made.artifact(TestResult, "history"))
+    history = made.report()["history"]
+    assert len(history) in (1, 2), "checks of the same second and bytes are one piece of evidence"
+    assert {(past["run_id"], past["result"], past["share_drifted"]) for past in history} == {
+        (made.run_id, "PASSED", 0.0)
+    }
+    assert f"{len(history) + 1} checks, this one last" in (made.root / "report").read_text()
+
+
+def test_checks_of_another_model_are_left_out(bench: Callable[..., Bench]) -> None:
+    made = bench()
+    made.run()
+    keep(made, "first")
+    shutil.rmtree(made.root / "provenance")
+    signature = made.root / "model" / "model" / "signature.json"
+    signature.write_text(signature.read_text().replace("0.5", "0.25"))
+    write_training(made.root / "provenance", made.root, made.signer)
+    made.profile()
+    made.run(history=made.artifact(TestResult, "history"))
+    assert made.report()["history"] == []
+
+
+def test_a_forged_past_is_refused(bench: Callable[..., Bench]) -> None:
+    made = bench()
+    made.run()
+    keep(made, "first")
+    path = made.root / "history" / "first" / "report.json"
+    path.write_bytes(path.read_bytes().replace(b"PASSED", b"FAILED"))
+    with pytest.raises(EvidenceInvalid) as caught:
+        made.run(history=made.artifact(TestResult, "history"))
+    assert caught.value.code == codes.ATTACHMENT
+    assert not (made.root / "evidence").exists()
+
+
+def test_a_history_of_something_else_is_refused(bench: Callable[..., Bench]) -> None:
+    made = bench()
+    shutil.copytree(made.root / "masking", made.root / "history" / "masking")
+    with pytest.raises(InputRefused, match="holds no evidence of a drift check"):
+        made.run(history=made.artifact(TestResult, "history"))

@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from local_runs import LocalRun, Platform
 
-from kfp_custody.components._shared.kinds import DECISION, DEPLOYMENT, DRIFT, MASKING, TRAINING
+from kfp_custody.components._shared.kinds import DECISION, DEPLOYMENT, DRIFT, MASKING, PROFILE, TRAINING
+from kfp_custody.components._shared.settings import load_settings
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
+from kfp_custody.components.drift_detection.stage import Outputs, ProfileInputs, run_with_profile
 
 DIRECT_IDENTIFIERS = ("customer_name", "email", "phone", "card_number", "iban", "ip_address", "street_address")
 
@@ -24,9 +26,10 @@ def served(platform: Platform) -> dict[str, object]:
 
 def test_a_genuine_chain_is_admitted_and_served(platform: Platform, admitted: LocalRun) -> None:
     assert admitted.succeeded
-    assert {"mask-pii", "mask-pii-2", "attest-dataset", "train-model", "sign-model", "check-drift"} < set(
+    assert {"mask-pii", "mask-pii-2", "attest-dataset", "train-model", "sign-model", "profile-dataset"} < set(
         admitted.tasks
     )
+    assert "check-drift" in admitted.tasks
     endpoint = json.loads((admitted.tasks["deploy-model"] / "endpoint").read_text())
     with urllib.request.urlopen(f"{endpoint['url']}/ready", timeout=10) as answer:
         assert answer.status == 200
@@ -38,6 +41,7 @@ def test_every_stage_left_evidence_that_verifies(platform: Platform, admitted: L
         ("mask-pii", "evidence", MASKING),
         ("mask-pii-2", "evidence", MASKING),
         ("train-model", "provenance", TRAINING),
+        ("profile-dataset", "evidence", PROFILE),
         ("check-drift", "evidence", DRIFT),
         ("enforce-policy", "decision", DECISION),
         ("deploy-model", "evidence", DEPLOYMENT),
@@ -65,6 +69,31 @@ def test_the_next_month_is_reported_as_shifted_but_usable(admitted: LocalRun) ->
     report = json.loads((admitted.tasks["check-drift"] / "evidence" / "report.json").read_text())
     assert report["verdict"] == "WARNED"
     assert any("amount" in reason for reason in report["reasons"])
+
+
+def test_the_profile_that_the_run_left_stands_for_its_training_month(
+    platform: Platform, admitted: LocalRun, tmp_path: Path
+) -> None:
+    tasks, label = admitted.tasks, "is_fraud"
+    given = ProfileInputs(
+        current=tasks["mask-pii-2"] / "masked",
+        current_masking=tasks["mask-pii-2"] / "evidence",
+        profile=tasks["profile-dataset"] / "profile",
+        profile_evidence=tasks["profile-dataset"] / "evidence",
+        provenance=tasks["train-model"] / "provenance",
+        model=tasks["sign-model"] / "signed",
+    )
+    settings, named = load_settings(platform.environment), {"training_run_id": "", "thresholds": "default"}
+    made = Outputs(tmp_path / "evidence", tmp_path / "report")
+    run_with_profile(given, made, settings, run_id=admitted.id, label=label, **named)
+    ours, theirs = (
+        json.loads((folder / "evidence" / "report.json").read_text()) for folder in (tmp_path, tasks["check-drift"])
+    )
+    verdicts = [{column["name"]: column["verdict"] for column in report["columns"]} for report in (ours, theirs)]
+    assert verdicts[0] == verdicts[1]
+    assert ours["label"]["delta"] == theirs["label"]["delta"]
+    psi = [report["prediction"]["measures"]["psi"]["value"] for report in (ours, theirs)]
+    assert abs(psi[0] - psi[1]) < 0.02
 
 
 def test_a_policy_that_is_not_pinned_is_refused_and_the_old_model_serves_on(

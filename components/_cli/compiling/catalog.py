@@ -42,9 +42,10 @@ _ENTRIES = {
     "model_training": Entry("training", ("classification", "provenance", "slsa"), (("MLflow", ">=3.17.2"),)),
     "artifact_signing": Entry("training", ("supply-chain", "signing", "openssf")),
     "retraining": Entry("monitoring", ("retraining", "schedule", "in-toto")),
-    "drift_detection": Entry("evaluation", ("drift", "evidently", "in-toto")),
     "metrics_publishing": Entry("evaluation", ("monitoring", "prometheus"), (("Pushgateway", ">=1.5.1"),)),
     "inference_monitoring": Entry("evaluation", ("monitoring", "drift", "adversarial", "in-toto")),
+    "drift_detection": Entry("evaluation", ("drift", "monitoring", "in-toto")),
+    "drift_reporting": Entry("evaluation", ("drift", "evidently")),
     "policy_gate": Entry("evaluation", ("supply-chain", "policy", "slsa")),
     "seldon_deployment": Entry("deployment", ("serving", "supply-chain"), (("Seldon Core", ">=2.6.0"),)),
 }

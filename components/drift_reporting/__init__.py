@@ -1,0 +1,1 @@
+"""Show two months in Evidently's own report."""
