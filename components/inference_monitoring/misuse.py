@@ -5,6 +5,7 @@ an earlier one of the same client than rows of different clients ever are (S. Ch
 detection of black-box adversarial attacks", 2020). A query that is repeated exactly, as retries are, counts once.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -49,12 +50,12 @@ class Trace:
 
 @dataclass
 class Examined:
-    """Per client what was found; `judged` and `left` count rows of tables that could, and could not, be judged."""
+    """Per client what was found; `judged` counts rows, `alone` those of clients in a form that nobody else uses."""
 
     near_duplicates: dict[int, Trace] = field(default_factory=dict)
     out_of_distribution: dict[int, Trace] = field(default_factory=dict)
     judged: int = 0
-    left: int = 0
+    alone: Counter[int] = field(default_factory=Counter)
 
 
 def examine(spool: Spool, limits: Limits, quartiles: Mapping[str, Floats], see: See) -> Examined:
@@ -78,10 +79,10 @@ def _examined(spool: Spool, limits: Limits, quartiles: Mapping[str, Floats], see
     for columns in spool.tables.values():
         sample, owners = _sample(spool, columns, see)
         known = {n: quartiles[name] for n, name in enumerate(columns.names) if name in quartiles}
-        scale = scale_of(sample, columns.texts, known)
+        scale = scale_of(sample, columns.categories, known)
         usual = usual_distances(scale.points(sample), owners, limits)
         if usual is None:
-            found.left += sum(columns.rows.values())
+            found.alone.update(columns.rows)
             continue
         found.judged += sum(columns.rows.values())
         for client, trace in _traces(spool, columns, scale, usual):
@@ -212,10 +213,10 @@ def follow(trace: Trace, history: Points | None, points: Points, usual: Usual) -
     for start in range(before, len(known), _BLOCK):
         low, end = max(start - usual.history, 0), min(start + _BLOCK, len(known))
         squares = known[start:end].distances(known[low:end])
-        later, size = np.tri(end - start, dtype=bool), end - start
-        squares[:, -size:][later.T] = np.inf  # itself, and what came after it
-        if low == start - usual.history:
-            squares[:, :size][later & ~np.eye(size, dtype=bool)] = np.inf  # more than the history ago
+        size, over = end - start, start - low - usual.history
+        squares[:, -size:][np.tri(size, dtype=bool).T] = np.inf  # itself, and what came after it
+        if over > -size:
+            squares[:, :size][np.tri(size, k=over - 1, dtype=bool)] = np.inf  # more than the history ago
         trace.near += int((squares.min(axis=1) < usual.near).sum())
     trace.tested += len(known) - max(before, 1) if len(known) else 0
     return known[-usual.history :]
