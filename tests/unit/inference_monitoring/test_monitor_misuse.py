@@ -81,7 +81,7 @@ def crowd(rng: np.random.Generator, clients: int = 30, rows: int = 60, width: in
 
 def usual(clients: list[Rows]) -> Usual | None:
     values, owners = np.concatenate(clients), np.repeat(np.arange(len(clients)), [len(rows) for rows in clients])
-    return usual_distances(points(values), owners, LIMITS)
+    return usual_distances(points(values), owners, [points(rows) for rows in clients], LIMITS)
 
 
 def test_traces_of_many_clients_do_not_make_near_queries_usual() -> None:
@@ -181,6 +181,37 @@ def test_those_without_a_name_are_taken_together(others: list[Rows]) -> None:
 def test_a_few_edits_of_one_case_are_no_attack(others: list[Rows]) -> None:
     edits = np.concatenate((np.random.default_rng(6).normal(size=(80, 6)), steps(3)))
     assert near(lines([*others, edits])) == []
+
+
+def regulars(rng: np.random.Generator, customers: int, rows: int = 200) -> Rows:
+    """Queries about a few customers again and again: two features in three are the customer's own and never change."""
+    own = rng.normal(size=(customers, 20))[rng.integers(0, customers, rows)]
+    return np.hstack((own, rng.normal(size=(rows, 10))))
+
+
+def test_the_same_customers_again_and_again_are_no_attack() -> None:
+    rng = np.random.default_rng(8)
+    honest = [regulars(rng, int(customers)) for customers in rng.integers(3, 60, 40)]
+    bad = regulars(rng, 1)[0] + steps(200, 30)
+    assert near(lines(honest)) == []
+    assert near(lines([*honest, bad])) == [digest("client-40")]
+
+
+@pytest.mark.parametrize("attackers", [1, 10, 30])
+def test_attackers_among_twenty_are_found_though_they_be_the_most(others: list[Rows], attackers: int) -> None:
+    rng = np.random.default_rng(9)
+    bad = [rng.normal(size=6) + steps(60) for _ in range(attackers)]
+    assert len(near(lines([*others, *bad]))) == attackers
+
+
+def test_honest_queries_in_between_do_not_hide_a_trace(others: list[Rows]) -> None:
+    rng = np.random.default_rng(10)
+    bad = []
+    for _ in range(8):
+        mixed = rng.normal(size=(300, 6))
+        mixed[::5] = rng.normal(size=6) + steps(60)
+        bad.append(mixed)
+    assert len(near(lines([*others, *bad]))) == 8
 
 
 def test_far_from_everybody(others: list[Rows]) -> None:
