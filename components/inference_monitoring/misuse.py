@@ -143,8 +143,8 @@ def usual_distances(points: Points, owners: NDArray[np.int64], whole: Sequence[P
     if near.size < LEAST_SAMPLE:
         return None
     between = float(np.quantile(near, limits.near_duplicates.quantile))
-    own = [_own_distance(rows, history, limits) for rows in whole]
-    within = float(np.quantile(own, _CLOSE_CLIENTS)) if own else between
+    nearer = [_own_distance(rows, history, limits) for rows in whole]
+    within = float(np.quantile(nearer, _CLOSE_CLIENTS)) if nearer else between
     return Usual(
         min(between, max(within, between / _CLOSEST**2)),
         float(np.quantile(far, 1 - limits.out_of_distribution.tail)),
