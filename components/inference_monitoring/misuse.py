@@ -192,8 +192,9 @@ def _sample(spool: Spool, columns: Columns, see: See) -> tuple[Floats, NDArray[n
             values.append(block.values[chosen])
             owners.append(block.clients[chosen])
             for client in whole.keys() & set(block.clients.tolist()):
-                whole[client].append(block.values[block.clients == client][:WHOLE_ROWS])
-    joined = [np.concatenate(rows)[:WHOLE_ROWS] for rows in whole.values() if rows]
+                room = WHOLE_ROWS - sum(map(len, whole[client]))
+                whole[client].append(block.values[np.flatnonzero(block.clients == client)[:room]])
+    joined = [np.concatenate(rows) for rows in whole.values() if rows]
     return np.concatenate(values), np.concatenate(owners), joined
 
 

@@ -50,19 +50,19 @@ def consume(lines: list[bytes]) -> None:
     assert len(html(found, limits, window)) < 300_000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.dictionaries(KEYS, VALUES, max_size=8), min_size=1, max_size=4))
 def test_any_json(documents: list[dict[str, Any]]) -> None:
     consume([json.dumps(document).encode() for document in documents])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.binary(max_size=80), min_size=1, max_size=5))
 def test_any_bytes(lines: list[bytes]) -> None:
     consume(lines)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.integers(0, len(SEEDS) - 1), st.integers(0, 10_000), VALUES, st.booleans())
 def test_any_value_at_any_place_of_a_line(seed: int, at: int, value: Any, gone: bool) -> None:
     document = json.loads(json.dumps(SEEDS[seed]))
