@@ -29,7 +29,7 @@ class Clients:
         return len(self._numbers)
 
     def number(self, name: str) -> int:
-        """Return the number of a client."""
+        """Return the number of a client; the empty name is for all who have none."""
         number = self._numbers.setdefault(name, len(self._numbers))
         if number == len(self._asked):
             self._asked.append([0] * len(VIEWS))
@@ -47,8 +47,9 @@ class Clients:
             self.probing[number] = self.probing.get(number, 0) + 1
 
     def above(self, most: int | float) -> dict[int, int]:
-        """Return who asked about more rows than this, as the log tells that saw most of them."""
-        return {number: max(asked) for number, asked in enumerate(self._asked) if max(asked) > most}
+        """Return who asked about more rows than this, as the log tells that saw most; nobody's rows are of many."""
+        named = self._numbers.items()
+        return {number: asked for name, number in named if name and (asked := max(self._asked[number])) > most}
 
     def digests(self) -> list[str]:
         """Return what stands for each client in reports."""

@@ -5,7 +5,8 @@ an earlier one of the same client than rows of different clients ever are (S. Ch
 detection of black-box adversarial attacks", 2020). A query that is repeated exactly, as retries are, counts once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,15 +20,18 @@ from kfp_custody.components.inference_monitoring.spool import Columns, Spool
 
 See = Callable[[tuple[str, ...], Floats], None]
 SAMPLE, SAMPLED_CLIENTS = 6000, 500
+WHOLE_CLIENTS, WHOLE_ROWS = 60, 1000  # of which all queries are looked at to learn what is usual
 LEAST_HISTORY, LEAST_SAMPLE = 50, 200
 _BLOCK = 128  # queries whose distances are computed at once
 _STRANGE = 3.0  # times nearer, or farther, than the median client: not one to learn from what is usual
+_CLOSE_CLIENTS = 0.1  # share of the clients whose own queries may be nearer than what counts as near
+_CLOSEST = 4.0  # times nearer than between clients: more than that no client's own business brings
 _CAP = 25.0  # of a square: one wild column alone does not make a row strange
 
 
 @dataclass(frozen=True)
 class Usual:
-    """What is usual between clients: near is a square distance below `near`, far a mean square beyond `far`.
+    """What is usual: near is a square distance below `near`, far a mean square beyond `far`.
 
     `history` is to how many rows the distances were taken, and so how many of a client's own are looked at.
     """
@@ -49,12 +53,12 @@ class Trace:
 
 @dataclass
 class Examined:
-    """Per client what was found; `judged` and `left` count rows of tables that could, and could not, be judged."""
+    """Per client what was found; `judged` counts rows, `alone` those of clients in a form that nobody else uses."""
 
     near_duplicates: dict[int, Trace] = field(default_factory=dict)
     out_of_distribution: dict[int, Trace] = field(default_factory=dict)
     judged: int = 0
-    left: int = 0
+    alone: Counter[int] = field(default_factory=Counter)
 
 
 def examine(spool: Spool, limits: Limits, quartiles: Mapping[str, Floats], see: See) -> Examined:
@@ -76,12 +80,12 @@ def examine(spool: Spool, limits: Limits, quartiles: Mapping[str, Floats], see: 
 def _examined(spool: Spool, limits: Limits, quartiles: Mapping[str, Floats], see: See) -> Examined:
     found = Examined()
     for columns in spool.tables.values():
-        sample, owners = _sample(spool, columns, see)
+        sample, owners, whole = _sample(spool, columns, see)
         known = {n: quartiles[name] for n, name in enumerate(columns.names) if name in quartiles}
-        scale = scale_of(sample, columns.texts, known)
-        usual = usual_distances(scale.points(sample), owners, limits)
+        scale = scale_of(sample, columns.categories, known)
+        usual = usual_distances(scale.points(sample), owners, [scale.points(rows) for rows in whole], limits)
         if usual is None:
-            found.left += sum(columns.rows.values())
+            found.alone.update(columns.rows)
             continue
         found.judged += sum(columns.rows.values())
         for client, trace in _traces(spool, columns, scale, usual):
@@ -108,15 +112,18 @@ def is_far(trace: Trace, limits: Limits) -> bool:
     return at_least(trace.far, trace.rows, rule.tail) < rule.alpha
 
 
-def usual_distances(points: Points, owners: NDArray[np.int64], limits: Limits) -> Usual | None:
-    """Return what is usual between different clients; None when there are too few of them, or of their rows.
+def usual_distances(points: Points, owners: NDArray[np.int64], whole: Sequence[Points], limits: Limits) -> Usual | None:
+    """Return what is usual; None when there are too few clients, or rows of them.
 
     Every row is compared with as many rows of others as it would be with its client's own, so that the distances mean
-    the same. Clients that are strange themselves do not count: copies of one trace, and rows from nowhere.
+    the same. Clients that are strange themselves do not count: copies of one trace, and rows from nowhere. Where
+    clients ask about the same cases again and again, their own queries are nearer: then that is usual, within bounds,
+    so that attackers among the clients do not make what they do usual.
 
     Args:
-        points: As many of each client as there are.
+        points: About as many of each client.
         owners: The clients, shape (n,).
+        whole: All queries of some of the clients, in order.
         limits: How many rows a query is compared with, and what share of the distances is near or far.
     """
     clients, sizes = np.unique(owners, return_counts=True)
@@ -135,11 +142,20 @@ def usual_distances(points: Points, owners: NDArray[np.int64], limits: Limits) -
     near = near[np.isfinite(near)]
     if near.size < LEAST_SAMPLE:
         return None
+    between = float(np.quantile(near, limits.near_duplicates.quantile))
+    nearer = [_own_distance(rows, history, limits) for rows in whole]
+    within = float(np.quantile(nearer, _CLOSE_CLIENTS)) if nearer else between
     return Usual(
-        float(np.quantile(near, limits.near_duplicates.quantile)),
+        min(between, max(within, between / _CLOSEST**2)),
         float(np.quantile(far, 1 - limits.out_of_distribution.tail)),
         history,
     )
+
+
+def _own_distance(points: Points, history: int, limits: Limits) -> float:
+    """Return the square distance below which few of a client's queries are near to its earlier ones."""
+    squares = _nearest(_distinct(points), 0, history)
+    return float(np.quantile(squares[1:], limits.near_duplicates.quantile)) if len(squares) > 1 else np.inf
 
 
 def _ordinary(values: list[Floats], above: bool) -> Floats:
@@ -159,14 +175,15 @@ def _outside(points: Points) -> Floats:
     return far
 
 
-def _sample(spool: Spool, columns: Columns, see: See) -> tuple[Floats, NDArray[np.int64]]:
-    """Return rows of many clients, about as many of each, and whose they are."""
+def _sample(spool: Spool, columns: Columns, see: See) -> tuple[Floats, NDArray[np.int64], list[Floats]]:
+    """Return rows of many clients, about as many of each, and whose they are; and all the rows of some clients."""
     rng = np.random.default_rng(0)
     clients = np.array(sorted(columns.rows), dtype=np.int64)
     clients = rng.permutation(clients)[:SAMPLED_CLIENTS]
     chances = np.zeros(max(columns.rows, default=0) + 1)
     for client in clients.tolist():
         chances[client] = SAMPLE / len(clients) / columns.rows[client]
+    whole: dict[int, list[Floats]] = {client: [] for client in clients[:WHOLE_CLIENTS].tolist()}
     values, owners = [np.zeros((0, len(columns.names)))], [np.zeros(0, dtype=np.int64)]
     for part in spool.parts(columns):
         for block in part:
@@ -174,7 +191,11 @@ def _sample(spool: Spool, columns: Columns, see: See) -> tuple[Floats, NDArray[n
             chosen = rng.random(block.clients.size) < chances[block.clients]
             values.append(block.values[chosen])
             owners.append(block.clients[chosen])
-    return np.concatenate(values), np.concatenate(owners)
+            for client in whole.keys() & set(block.clients.tolist()):
+                room = WHOLE_ROWS - sum(map(len, whole[client]))
+                whole[client].append(block.values[np.flatnonzero(block.clients == client)[:room]])
+    joined = [np.concatenate(rows) for rows in whole.values() if rows]
+    return np.concatenate(values), np.concatenate(owners), joined
 
 
 def _traces(spool: Spool, columns: Columns, scale: Scale, usual: Usual) -> Iterator[tuple[int, Trace]]:
@@ -205,17 +226,34 @@ def follow(trace: Trace, history: Points | None, points: Points, usual: Usual) -
         usual: What is near.
     """
     before = len(history) if history else 0
-    known = points.after(history) if history else points
-    _, first = np.unique(known.keys, return_index=True)
-    first.sort()
-    known = known[first]  # the history has no two that are equal, so it stays whole
-    for start in range(before, len(known), _BLOCK):
-        low, end = max(start - usual.history, 0), min(start + _BLOCK, len(known))
-        squares = known[start:end].distances(known[low:end])
-        later, size = np.tri(end - start, dtype=bool), end - start
-        squares[:, -size:][later.T] = np.inf  # itself, and what came after it
-        if low == start - usual.history:
-            squares[:, :size][later & ~np.eye(size, dtype=bool)] = np.inf  # more than the history ago
-        trace.near += int((squares.min(axis=1) < usual.near).sum())
+    known = _distinct(points.after(history) if history else points)  # the history has no equal rows, so it stays whole
+    trace.near += int((_nearest(known, before, usual.history) < usual.near).sum())
     trace.tested += len(known) - max(before, 1) if len(known) else 0
     return known[-usual.history :]
+
+
+def _distinct(points: Points) -> Points:
+    """Return points without those that are equal to an earlier one."""
+    _, first = np.unique(points.keys, return_index=True)
+    first.sort()
+    return points[first]
+
+
+def _nearest(points: Points, before: int, history: int) -> Floats:
+    """Return the square distance of each point to the nearest of those before it, from the one at `before` on.
+
+    Args:
+        points: In order, shape (n,).
+        before: How many need no answer.
+        history: How many before each one are looked at; the very first has none, and infinity is its distance.
+    """
+    found = np.full(len(points) - before, np.inf)
+    for start in range(before, len(points), _BLOCK):
+        low, end = max(start - history, 0), min(start + _BLOCK, len(points))
+        squares = points[start:end].distances(points[low:end])
+        size, over = end - start, start - low - history
+        squares[:, -size:][np.tri(size, dtype=bool).T] = np.inf  # itself, and what came after it
+        if over > -size:
+            squares[:, :size][np.tri(size, k=over - 1, dtype=bool)] = np.inf  # more than the history ago
+        found[start - before : end - before] = squares.min(axis=1)
+    return found

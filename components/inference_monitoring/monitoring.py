@@ -1,5 +1,6 @@
 """Go through the lines of a window once, then judge what they tell."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from kfp_custody.components.inference_monitoring.tallies import View
 class Lines:
     """What became of the lines: told something, were of another model or a copy, could not be read.
 
-    `missing` halves of events never came; `rows_left` are of more kinds of tables than are kept apart.
+    `missing` halves of events never came.
     """
 
     checked: int = 0
@@ -37,7 +38,6 @@ class Lines:
     errors: int = 0
     duplicates: int = 0
     missing: int = 0
-    rows_left: int = 0
 
     @property
     def unreadable(self) -> float:
@@ -97,6 +97,7 @@ class Monitor:
         self._views = {view: View((rule.warn, rule.fail), cuts) for view in VIEWS}
         self._lines, self._joiner, self._clients = Lines(), Joiner(), Clients()
         self._spool, self._features = Spool(folder), Features(profile)
+        self._left: Counter[int] = Counter()  # rows of a client in forms of which there are too many
 
     def add_all(self, lines: Iterable[bytes | None]) -> None:
         """Take lines; None is one that could not be read."""
@@ -106,7 +107,7 @@ class Monitor:
                     raise LineFault("it is too long")
                 told = read_line(parse_line(line))
                 if isinstance(told, Half):
-                    for call in self._joiner.add(told, len(line)):
+                    for call in self._joiner.add(told, line):
                         self._take(call)
                 elif told is not None:
                     self._take(told)
@@ -129,10 +130,11 @@ class Monitor:
         self._lines.checked -= self._joiner.duplicates
         self._lines.duplicates, self._lines.missing = self._joiner.duplicates, self._joiner.missing
         examined = examine(self._spool, self._limits, quartiles_of(self._profile), self._features.add)
+        examined.alone.update(self._left)
         return self._judged(hours, examined)
 
     def _take(self, call: Call) -> None:
-        number = self._clients.number(call.client) if call.client is not None else None
+        number = None if call.view == SERVER else self._clients.number(call.client or "")
         if number is not None:
             self._clients.turned_away(number, call)
         models, asks = call.models, True
@@ -140,14 +142,25 @@ class Monitor:
             named, asks = model_of(call.path or "")
             models = (named,) if named else ()
         if not asks or (models and self._model not in models):
-            self._lines.checked -= 1
-            self._lines.skipped += 1
+            self._lines.checked -= call.lines
+            self._lines.skipped += call.lines
             return
-        if call.table is not None and number is not None and call.status in (None, 200):
-            self._lines.rows_left += 0 if self._spool.add(call.table, number, call.time) else len(call.table.rows)
+        try:
+            self._spool_rows(call, number)
+        except LineFault:
+            self._lines.checked -= call.lines
+            self._lines.errors += call.lines
+            return
         self._views[call.view].add(call)
         if number is not None:
             self._clients.count(number, call)
+
+    def _spool_rows(self, call: Call, number: int | None) -> None:
+        """Keep rows that were answered, or whose answer nobody logged; what was refused taught nobody anything."""
+        if call.table is None or number is None or call.status not in (None, 200):
+            return
+        if not self._spool.add(call.table, number, call.time):
+            self._left[number] += len(call.table.rows)
 
     def _judged(self, hours: float, examined: Examined) -> Monitored:
         views = self._views
@@ -191,14 +204,15 @@ class Monitor:
         if view is None:
             return (*(Check(name, UNKNOWN) for name in ("requests", "latency", "errors", "refused")), confidence)
         limits, timed = self._limits.measures, view.seconds
-        slow = {limit: self._exceeds(timed.over[limit], timed.total, 0.01) for limit in timed.over}
+        total = timed.total  # counts what was still to be counted, so it comes first
+        slow = {limit: self._exceeds(count, total, 0.01) for limit, count in timed.over.items()}
         late = limits["latency_p99"]
         verdict = FAILED if slow[late.fail] else WARNED if slow[late.warn] else PASSED
         reason = "the slowest hundredth of the answers takes too long" if verdict != PASSED else ""
         told = view is not self._views[SERVER]  # that one never hears of an answer that failed
         return (
             Check("requests", PASSED),
-            Check("latency", verdict if timed.total else UNKNOWN, reason),
+            Check("latency", verdict if total else UNKNOWN, reason),
             self._ratio(
                 "errors", view.errors, view.known if told else 0, "error_ratio", "answers are the server's fault"
             ),
@@ -264,12 +278,17 @@ class Monitor:
             ),
             "probing": (limits.probing.result, self._views[DOOR].requests > 0 or bool(clients["probing"])),
         }
-        return tuple(
-            Check(name, result, f"{len(clients[name])} clients")
+        alone = sum(rows >= limits.near_duplicates.queries for rows in examined.alone.values())
+        checks = {
+            name: Check(name, result, f"{len(clients[name])} clients")
             if clients[name]
             else Check(name, PASSED if judged else UNKNOWN)
             for name, (result, judged) in known.items()
-        )
+        }
+        if alone and checks["near_duplicates"].verdict == PASSED:
+            reason = f"rows of {alone} clients have a form that few others use, and were not compared"
+            checks["near_duplicates"] = Check("near_duplicates", WARNED, reason)
+        return tuple(checks.values())
 
 
 def _reaching(counts: Mapping[int, int], least: int) -> dict[int, float]:

@@ -5,6 +5,7 @@ Values are handed on as they are and are nowhere written but to the stage's own 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -98,13 +99,20 @@ def read_answer(body: Mapping[str, Any]) -> Answer:
     raise LineFault("its response is of no known form")
 
 
+@cache
+def numbered(width: int) -> tuple[str, ...]:
+    """Return names for columns that have none; the same however the payload calls their matrix."""
+    if width > MAX_COLUMNS:
+        raise LineFault("it has too many columns")
+    return tuple(f"[{number}]" for number in range(width))
+
+
 def _tensors(inputs: Any) -> Table:
     if len(inputs) == 1 and len(inputs[0]["shape"]) == 2 and inputs[0]["shape"][1] != 1:
         width, values = inputs[0]["shape"][1], _flat(inputs[0]["data"])
         if _count(width) < 1 or width > MAX_COLUMNS or len(values) % width:
             raise LineFault("a tensor has not as many values as its shape says")
-        names = tuple(f"{inputs[0]['name']}[{number}]" for number in range(width))
-        return Table(names, [values[at : at + width] for at in range(0, len(values), width)])
+        return _unnamed([values[at : at + width] for at in range(0, len(values), width)], None)
     columns = [_flat(tensor["data"]) for tensor in inputs]
     return Table(tuple([tensor["name"] for tensor in inputs]), list(zip(*columns, strict=True)))
 
@@ -130,7 +138,7 @@ def _unnamed(rows: Any, names: Any) -> Table:
     rows = rows if isinstance(rows[0], list) else [rows]
     if set(map(type, rows)) != {list}:
         raise LineFault("its rows are no lists")
-    return Table(tuple(names) if names else tuple([f"[{number}]" for number in range(len(rows[0]))]), rows)
+    return Table(tuple(names) if names else numbered(len(rows[0])), rows)
 
 
 def _listed(rows: Any) -> Answer:

@@ -42,6 +42,7 @@ class Call:
         rows: How many were asked about.
         scores: Probabilities of class 1.
         table: The rows themselves.
+        lines: Of how many lines it was made.
     """
 
     view: str
@@ -54,6 +55,7 @@ class Call:
     rows: int = 0
     scores: Sequence[float] = ()
     table: Table | None = None
+    lines: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def join(request: Call, response: Call) -> Call:
         seconds=seconds if seconds >= 0 else None,
         rows=max(request.rows, response.rows),
         scores=response.scores,
+        lines=request.lines + response.lines,
     )
 
 

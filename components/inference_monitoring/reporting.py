@@ -119,7 +119,7 @@ def _scores(found: Monitored) -> str:
     if found.scored is None:
         return paragraph("These logs have no scores.")
     if found.reference is None:
-        return paragraph("There is no profile of scores to compare with.")
+        return paragraph("There is no profile of scores to compare with.") + _histogram(found)
     before, after = found.reference.counts, found.scored.scores.cells
     labels = [str(number) for number in range(1, before.size + 1)]
     shares = [(counts / max(counts.sum(), 1)).tolist() for counts in (before, after)]

@@ -9,6 +9,7 @@ import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,18 @@ _OWN = 2  # doubles before the values: client and time
 
 @dataclass
 class Columns:
-    """Rows of equal columns: their names, which of them hold texts, and how many rows each client has."""
+    """Rows of equal columns: their names, how many texts are in which, and how many rows each client has."""
 
     names: tuple[str, ...]
-    texts: set[int] = field(default_factory=set)
+    texts: dict[int, int] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
     buffers: "list[array[float]]" = field(default_factory=lambda: [array("d") for _ in range(PARTS)])
+
+    @property
+    def categories(self) -> frozenset[int]:
+        """Columns most of whose values are texts: a stray one, which a client may send, makes no category."""
+        rows = sum(self.rows.values())
+        return frozenset(place for place, count in self.texts.items() if 2 * count > rows)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Spool:
         """Begin with nothing."""
         self._folder = folder
         self.tables: dict[tuple[str, ...], Columns] = {}
+        self._orders: dict[tuple[str, ...], tuple[tuple[str, ...], itemgetter[Any] | None]] = {}
 
     def add(self, table: Table, client: int, time: float) -> bool:
         """Write rows of a client; False when they have columns of their own and there were too many such tables before.
@@ -57,12 +65,16 @@ class Spool:
         Raises:
             LineFault: a value is neither number nor text.
         """
-        columns = self.tables.get(table.names)
+        names, order = self._order(table.names)
+        columns = self.tables.get(names)
         if columns is None:
             if len(self.tables) >= MAX_TABLES:
                 return False
-            columns = self.tables[table.names] = Columns(table.names)
-        rows = [_doubles(row, columns.texts) for row in table.rows]  # all of them, or none
+            columns = self.tables[names] = Columns(names)
+        texts: list[int] = []
+        rows = [_doubles(order(row) if order else row, texts) for row in table.rows]  # all of them, or none
+        for place in texts:
+            columns.texts[place] = columns.texts.get(place, 0) + 1
         part = client % PARTS
         buffer = columns.buffers[part]
         for row in rows:
@@ -73,6 +85,16 @@ class Spool:
         if len(buffer) >= _BUFFER:
             self._write(columns, part)
         return True
+
+    def _order(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], "itemgetter[Any] | None"]:
+        """Return names in the order in which columns are kept, however a client ordered them, and the way there."""
+        found = self._orders.get(names)
+        if found is None:
+            places = sorted(range(len(names)), key=names.__getitem__)
+            found = tuple(names[place] for place in places), itemgetter(*places) if len(names) > 1 else None
+            if len(self._orders) < 1000:
+                self._orders[names] = found
+        return found
 
     def parts(self, columns: Columns) -> Iterator[Iterator[Block]]:
         """Yield the parts of a table, each block by block."""
@@ -105,7 +127,7 @@ def code_of(text: str) -> float:
     return float(zlib.crc32(text.encode(errors="surrogatepass")))
 
 
-def _doubles(row: Sequence[Any], texts: set[int]) -> Sequence[float]:
+def _doubles(row: Sequence[Any], texts: list[int]) -> Sequence[float]:
     try:
         return array("d", row)
     except TypeError:
@@ -114,11 +136,11 @@ def _doubles(row: Sequence[Any], texts: set[int]) -> Sequence[float]:
         raise LineFault("a value does not fit") from error
 
 
-def _double(value: Any, place: int, texts: set[int]) -> float:
+def _double(value: Any, place: int, texts: list[int]) -> float:
     if value is None:
         return np.nan
     if type(value) is str:
-        texts.add(place)
+        texts.append(place)
         return code_of(value)
     if type(value) not in (int, float, bool):
         raise LineFault("a value is neither number nor text")

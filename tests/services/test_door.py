@@ -16,6 +16,7 @@ from kfp_custody.components._shared.settings import load_settings
 from kfp_custody.components._shared.signers.file import generate_key
 from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
+from kfp_custody.components.inference_monitoring.reading import Call, read_line
 from kfp_custody.components.seldon_deployment import child, local_server, process
 from kfp_custody.components.seldon_deployment.decision import require_admitted
 from kfp_custody.components.seldon_deployment.door import proxy
@@ -281,6 +282,10 @@ def test_the_log_tells_who_asked_and_why_it_was_refused_and_no_token(door: OpenD
     while not told():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    calls = [read_line(json.loads(line)) for line in lines]  # what monitor_inference makes of it
+    assert (wanted["identity"], 403) in {(call.client, call.status) for call in calls if isinstance(call, Call)}
+    assert all(isinstance(call, Call) and call.seconds is not None for call in calls)
     assert token not in log.read_text()
     assert "secret" not in log.read_text()
 

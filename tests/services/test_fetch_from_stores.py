@@ -1,5 +1,6 @@
 """fetch_dataset from real stores: what arrives, and what an intruder in the store may do to it. Each is refused."""
 
+import gzip
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from kfp_custody.components._shared.digests import list_tree
 from kfp_custody.components._shared.errors import CustodyError
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components.data_versioning import retrying
+from kfp_custody.components.data_versioning.collecting import collect
 
 pytestmark = pytest.mark.services
 ENGINES = {"s3": "s3", "gcs": "gcs", "azure": "azure", "folder": "local"}
@@ -107,6 +109,19 @@ def test_a_single_object_lies_under_its_own_name(fetcher: Fetcher, store: Object
     allow(fetcher, store, kind)
     fetcher(store.uri(f"{prefix}/january.csv"))
     assert [path.name for path in fetcher.data.iterdir()] == ["january.csv"]
+
+
+def test_logs_of_a_window_are_collected_from_the_store(
+    fetcher: Fetcher, store: ObjectStore, kind: str, prefix: str, tmp_path: Path
+) -> None:
+    lines = [b'{"time": "2026-11-0%dT10:00:00Z", "number": %d}\n' % (day, day) for day in (1, 2, 3)]
+    store.put(f"{prefix}-logs/a.jsonl", b"".join(lines))
+    store.put(f"{prefix}-logs/old/b.gz", gzip.compress(b"".join(lines)))
+    allow(fetcher, store, kind)
+    window = ("2026-11-02T00:00:00Z", "2026-11-03T00:00:00Z")
+    done = collect(store.uri(f"{prefix}-logs"), *window, fetcher.data, fetcher.evidence, "run", fetcher.settings)
+    assert (fetcher.data / "requests.jsonl").read_bytes() == lines[1] * 2
+    assert (done.files, done.lines.kept, done.lines.left, done.lines.unreadable) == (2, 2, 4, 0)
 
 
 # --- an intruder in the store, against the pin ------------------------------------------------------------------------
