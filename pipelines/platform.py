@@ -30,6 +30,16 @@ _ROOM_SETTINGS = {
     "pii_masking": ("CUSTODY_MASKING_KEY", "CUSTODY_DLP_PARENT"),
     "retraining": ("CUSTODY_WATCH_STATE", "KFP_HOST", "KFP_NAMESPACE"),
     "metrics_publishing": tuple(f"CUSTODY_PUSHGATEWAY_{file}_FILE" for file in ("TOKEN", "LOGIN", "CA")),
+    "seldon_deployment": tuple(
+        f"CUSTODY_GITOPS_{name}" for name in ("REPOSITORY", "BRANCH", "PATH", "TOKEN_FILE", "USER")
+    ),
+}
+# What one room alone may read: the Secret custody-<name>, at /etc/custody/<name>.
+_ROOM_SECRETS = {
+    "pii_masking": "masking",
+    "data_versioning": "sources",  # what the sources file, beside the trust file, names as file:/etc/custody/sources/..
+    "seldon_deployment": "gitops",  # `token`: what may push to the repository that deployments are committed to
+    "metrics_publishing": "monitoring",  # what CUSTODY_PUSHGATEWAY_*_FILE name
 }
 
 SCRATCH = "/tmp"  # noqa: S108  (an emptyDir of the pod, not the machine's)
@@ -124,16 +134,11 @@ def on_cluster(task: dsl.PipelineTask, room: str) -> dsl.PipelineTask:
     environment = {name: name for name in names} | {role: "CUSTODY_VAULT_ROLE"}
     kubernetes.use_config_map_as_env(task, "custody-settings", environment, optional=True)
     kubernetes.use_secret_as_volume(task, "custody-signing", "/etc/custody/signing", optional=True)
-    if room == "pii_masking":
-        kubernetes.use_secret_as_volume(task, "custody-masking", "/etc/custody/masking", optional=True)
-    if (
-        task.component_spec.name == "start-retraining"
-    ):  # by which Kubeflow mounts the token that its server knows a ServiceAccount by
+    if secret := _ROOM_SECRETS.get(room):
+        kubernetes.use_secret_as_volume(task, f"custody-{secret}", f"/etc/custody/{secret}", optional=True)
+    if task.component_spec.name == "start-retraining":
+        # By this label Kubeflow mounts the token that its server knows a ServiceAccount by.
         kubernetes.add_pod_label(task, "access-ml-pipeline", "true")
-    if room == "metrics_publishing":  # what CUSTODY_PUSHGATEWAY_*_FILE name
-        kubernetes.use_secret_as_volume(task, "custody-monitoring", "/etc/custody/monitoring", optional=True)
-    if room == "data_versioning":  # what the sources file, beside the trust file, names as file:/etc/custody/sources/..
-        kubernetes.use_secret_as_volume(task, "custody-sources", "/etc/custody/sources", optional=True)
     return task
 
 

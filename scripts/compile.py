@@ -9,6 +9,7 @@ environment, and nothing is skipped when it is compared.
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from kfp_custody.components._cli.compiling.tables import interface_tables, kind,
 from kfp_custody.components._cli.compiling.targets import find
 from kfp_custody.components._shared.codes import CODES
 from kfp_custody.components.policy_gate.chain_drawing import draw_chain
+from kfp_custody.components.seldon_deployment.door import rendering
+from kfp_custody.components.seldon_deployment.door.objects import Place
+from kfp_custody.components.seldon_deployment.door.spec import load_door
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,9 +37,9 @@ def main(argv: list[str] | None = None) -> int:
 
     wanted = generated()
     stale = sorted(path for path, text in wanted.items() if not path.is_file() or path.read_bytes() != text.encode())
-    left_over = sorted(path for path in ROOT.glob("*/*/*.yaml") if path not in wanted and is_compiled(path))
+    left_over = sorted(path for path in yaml_files() if path not in wanted and is_compiled(path))
     for path in left_over:
-        print(f"left over: {path.relative_to(ROOT)} belongs to no component or pipeline: remove it", file=sys.stderr)
+        print(f"left over: {path.relative_to(ROOT)} is written by nothing any more: remove it", file=sys.stderr)
     for path in stale:
         if check:
             print(f"stale: {path.relative_to(ROOT)}: run make compile and commit", file=sys.stderr)
@@ -69,6 +73,11 @@ def generated() -> dict[Path, str]:
         files[folder / "README.md"] = with_block(folder / "README.md", "spec", tables)
     manifests = as_gitops(pipelines, Wishes())
     files |= {ROOT / "manifests" / "pipelines" / name: text for name, text in manifests.items()}
+    door = load_door(ROOT / "manifests/door/door.yaml")
+    for form, gateway in rendering.GATEWAYS.items():
+        place = Place(namespace="custody-production", gateway_namespace=gateway)
+        made = rendering.as_component(door, place, form)
+        files |= {ROOT / "manifests/components" / f"door-{form}" / name: text for name, text in made.items()}
     files |= monitoring(ROOT / "manifests/components/monitoring")
     files[ROOT / "pipelines/fraud_detection/chain.svg"] = draw_chain((), "PASSED", {}) + "\n"
     files[ROOT / "README.md"] = with_block(
@@ -79,9 +88,15 @@ def generated() -> dict[Path, str]:
     return files
 
 
+def yaml_files() -> Iterator[Path]:
+    """Yield every YAML file, at any depth, of the folders that generated files lie in."""
+    for folder in ("components", "pipelines", "manifests"):
+        yield from (ROOT / folder).rglob("*.yaml")
+
+
 def is_compiled(path: Path) -> bool:
     """Tell a compiled file from a policy or a configuration that lies beside it."""
-    return path.read_text(encoding="utf-8").startswith((ir.MARK, elyra.MARK, gitops.MARK))
+    return path.read_text(encoding="utf-8").startswith((ir.MARK, elyra.MARK, gitops.MARK, rendering.MARK))
 
 
 def with_block(path: Path, name: str, block: str) -> str:

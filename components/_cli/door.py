@@ -36,20 +36,34 @@ def door(
     suffix: Annotated[
         str, typer.Option("--suffix", metavar="TEXT", help="What a model's name ends with in the header seldon-model.")
     ] = ".experiment",
+    gateway_namespace: Annotated[
+        str | None,
+        typer.Option("--gateway-namespace", metavar="NAME", help="Of the gateway's pods: istio-system, or kong."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", file_okay=False, help="Write a kustomize component there; no file is replaced."
+        ),
+    ] = None,
 ) -> None:
     """Print the objects: a closed namespace with its limits, and the door itself.
 
     The same file makes the local Envoy in front of canaries on this machine (CUSTODY_DOOR). The file holds no secret;
-    neither do the objects. Read them before you apply them: no cluster has run them in our tests.
+    neither do the objects. Read them before you apply them: no cluster has run them in our tests. With --out they are
+    written as a component, to list beside an overlay of manifests/ that serves models in the same namespace.
     """
     with refusals():
-        import yaml
-
-        from kfp_custody.components.seldon_deployment.door import gateway_api, istio, kong
-        from kfp_custody.components.seldon_deployment.door.objects import Place, surroundings
+        from kfp_custody.components.seldon_deployment.door.objects import Place
+        from kfp_custody.components.seldon_deployment.door.rendering import GATEWAYS, as_component, as_text
         from kfp_custody.components.seldon_deployment.door.spec import load_door
 
-        render = {Kind.ISTIO: istio.render, Kind.GATEWAY_API: gateway_api.render, Kind.KONG: kong.render}[form]
-        spec, place = load_door(file), Place(namespace=namespace, host=host, port=port, suffix=suffix)
-        objects = [*surroundings(spec, place), *render(spec, place)]
-        typer.echo(yaml.safe_dump_all(objects, sort_keys=False, width=120), nl=False)
+        spec, gateway = load_door(file), gateway_namespace or GATEWAYS[form]
+        place = Place(namespace=namespace, host=host, port=port, suffix=suffix, gateway_namespace=gateway)
+        if out is None:
+            typer.echo(as_text(spec, place, form.value), nl=False)
+            return
+        from kfp_custody.components._cli.compiling.formats import write_new
+
+        for path in write_new(out, as_component(spec, place, form.value)):
+            typer.echo(path)

@@ -14,6 +14,11 @@ On a cluster the platform team mounts these; the demo sets the variables to file
 | CUSTODY_OPA_TOKEN_FILE | file with the bearer token for the policy server that a policy names | none: no token |
 | CUSTODY_NAMESPACE | Kubernetes namespace that models are deployed to | default |
 | CUSTODY_DEPLOY_TARGET | where `deploy_model` deploys when its target is `platform` | none |
+| CUSTODY_GITOPS_REPOSITORY | repository that the targets `git-...` commit to: https, or a bare one here | none |
+| CUSTODY_GITOPS_BRANCH | its branch, which must exist | main |
+| CUSTODY_GITOPS_PATH | folder in it; each service has one of its own below | models |
+| CUSTODY_GITOPS_TOKEN_FILE | file with the token that may push there | none: no token |
+| CUSTODY_GITOPS_USER | user name that the token is sent with | x-access-token |
 | CUSTODY_SERVING_DIR | state of the local model server | ~/.local/state/kfp-custody/serving |
 | CUSTODY_REQUEST_LOG | file that the model server logs requests to, without their inputs | none: no such log |
 | CUSTODY_SERVING_PORT | its HTTP port | 18080 |
@@ -87,6 +92,20 @@ from kfp_custody.components._shared.errors import Misconfigured
 
 
 @dataclass(frozen=True)
+class Gitops:
+    """The repository that deployments are committed to, as it was given: who uses it checks it (rollout/gitops.py).
+
+    The address is not shown: as long as nobody has looked at it, it may hold a password.
+    """
+
+    repository: str | None = field(default=None, repr=False)
+    branch: str = "main"
+    path: str = "models"
+    token_file: Path | None = None
+    user: str = "x-access-token"
+
+
+@dataclass(frozen=True)
 class Settings:
     """The environment of a stage; see the table above."""
 
@@ -113,6 +132,7 @@ class Settings:
     pushgateway_ca_file: Path | None = None
     serving_image: str | None = None
     kserve_mode: str = "Standard"
+    gitops: Gitops = Gitops()
 
     @property
     def sources_file(self) -> Path:
@@ -173,7 +193,17 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         pushgateway_ca_file=_path(environ, "CUSTODY_PUSHGATEWAY_CA_FILE"),
         serving_image=environ.get("CUSTODY_SERVING_IMAGE") or None,
         kserve_mode=environ.get("CUSTODY_KSERVE_MODE") or "Standard",
+        gitops=_gitops(environ),
     )
+
+
+def _gitops(environ: Mapping[str, str]) -> Gitops:
+    given = {
+        name: environ[f"CUSTODY_GITOPS_{name.upper()}"]
+        for name in ("repository", "branch", "path", "user")
+        if environ.get(f"CUSTODY_GITOPS_{name.upper()}")
+    }
+    return Gitops(**given, token_file=_path(environ, "CUSTODY_GITOPS_TOKEN_FILE"))
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kfp_custody.components._shared import codes
+from kfp_custody.components._shared.closed_http import ClosedPool
 from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused, PolicyRefused
 from kfp_custody.components.data_versioning.credentials import read_fields
-from kfp_custody.components.data_versioning.http import ClosedPool
 from kfp_custody.components.data_versioning.locations import Location
 from kfp_custody.components.data_versioning.objects import Interrupted, denied, missing
 from kfp_custody.components.data_versioning.retrying import again

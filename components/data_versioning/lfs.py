@@ -15,14 +15,15 @@ from typing import Any, NoReturn
 from urllib3.exceptions import HTTPError
 
 from kfp_custody.components._shared import codes
+from kfp_custody.components._shared.closed_http import ClosedPool
 from kfp_custody.components._shared.documents import DocumentFault, parse_json
 from kfp_custody.components._shared.errors import EvidenceInvalid, InputRefused
 from kfp_custody.components.data_versioning.credentials import read_fields
 from kfp_custody.components.data_versioning.encryption import AtRest
 from kfp_custody.components.data_versioning.git import Commit, pointer_refused
-from kfp_custody.components.data_versioning.http import ClosedPool
 from kfp_custody.components.data_versioning.objects import (
     CHUNK,
+    THREADS,
     Interrupted,
     Plan,
     Reading,
@@ -74,7 +75,7 @@ class LfsStore:
     def __init__(self, source: Source, sizes: Mapping[str, int]) -> None:
         """Keep which objects are going to be read: oid -> bytes."""
         self._server = str(source.remote).rstrip("/")
-        self._pool = ClosedPool(self._server, *source.hosts)
+        self._pool = ClosedPool(self._server, *source.hosts, connections=THREADS)
         self._sizes, self._oids = dict(sizes), list(sizes)
         self._order = {oid: number for number, oid in enumerate(self._oids)}
         self._actions: dict[str, tuple[str, dict[str, str]]] = {}

@@ -31,18 +31,20 @@ def deploy_model(
         decision: The gate's decision about it, of this run and at most 24 hours old.
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service, a DNS label; the decision must speak of models:/<name>.
-        target: local (a model server on this machine), seldon-v2, seldon-v1 or kserve (through the Kubernetes API), or
-            platform (whichever of them CUSTODY_DEPLOY_TARGET says).
+        target: local (a model server on this machine), seldon-v2, seldon-v1 or kserve (through the Kubernetes API),
+            git-seldon-v2, git-seldon-v1 or git-kserve (the same objects committed to a Git repository, for Argo CD or
+            Flux to apply), or platform (whichever of them CUSTODY_DEPLOY_TARGET says).
         timeout_seconds: How long to wait until the model is ready, in seconds (1 to 3600).
         model_uri: In a cluster: where the signed model lies in an object store; without credentials.
         rollout: direct (the service switches over at once), or canary (the model is placed beside the stable version,
-            without traffic, for analyse_canary and finish_rollout).
+            without traffic, for analyse_canary and finish_rollout; not through a Git repository).
 
     Returns:
         evidence: Signed test result of the deployment, about the model's listing.
-        report: What was deployed, on whose word, and its first answer.
-        endpoint: JSON with url, model, version, digest and the response to the smoke inference.
-        Output: The endpoint's address.
+        report: What was deployed or committed, on whose word, and its first answer.
+        endpoint: JSON with url, model, version, digest and the response to the smoke inference; of a git target also
+            committed, with repository, branch, commit and the SHA-256 of each file.
+        Output: The endpoint's address; of a git target where it will be once the commit is applied.
     """
     from pathlib import Path
 
@@ -101,6 +103,7 @@ def analyse_canary(
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service.
         target: Where it was placed, as for deploy_model: local, seldon-v2, seldon-v1, kserve or platform.
+            git-seldon-v2, git-seldon-v1 and git-kserve are refused: nobody can shift traffic there.
         steps: Percents of the traffic, in ascending order, separated by commas; the last is 100.
         samples: Requests that the model must answer in each step (10 to 1000000).
         interval_seconds: Seconds between two looks.
@@ -160,6 +163,7 @@ def finish_rollout(
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service.
         target: Where it was placed, as for deploy_model: local, seldon-v2, seldon-v1, kserve or platform.
+            git-seldon-v2, git-seldon-v1 and git-kserve are refused: nobody can shift traffic there.
         timeout_seconds: How long the change may take.
 
     Returns:
@@ -221,7 +225,8 @@ def close_rollout(
     Args:
         run_id: The pipeline run, from dsl.PIPELINE_JOB_ID_PLACEHOLDER.
         name: Name of the service.
-        target: Where it was placed, as for deploy_model: local, seldon-v2, seldon-v1, kserve or platform.
+        target: Where it was placed, as for deploy_model: local, seldon-v2, seldon-v1, kserve or platform. Through
+            git-seldon-v2, git-seldon-v1 and git-kserve nothing is placed, so there is nothing to do.
         timeout_seconds: How long the change may take.
 
     Returns:

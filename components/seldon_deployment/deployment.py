@@ -1,4 +1,4 @@
-"""What deploy_model does: verify again, put into service, say so in signed evidence."""
+"""What deploy_model does: verify again, put into service (or commit what does), say so in signed evidence."""
 
 import json
 from collections.abc import Mapping
@@ -16,20 +16,23 @@ from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components.seldon_deployment import local_server
 from kfp_custody.components.seldon_deployment.decision import Admitted, require_admitted
 from kfp_custody.components.seldon_deployment.parameters import (
+    GIT,
     ROLLOUTS,
     require,
     require_name,
     require_timeout,
+    require_watched,
     resolve_target,
 )
-from kfp_custody.components.seldon_deployment.rollout.open import open_target
+from kfp_custody.components.seldon_deployment.rollout.gitops import Committed
+from kfp_custody.components.seldon_deployment.rollout.open import open_repository, open_target
 
 ROOM = "seldon_deployment"
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the stage leaves its results; nothing is written there unless the model is in service."""
+    """Where the stage leaves its results; nothing is written there unless the model is in service, or committed."""
 
     evidence: Path
     report: Path
@@ -38,9 +41,10 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model in service, or `placed`: ready beside the stable version, with no traffic yet.
+    """A model in service; or `placed`: ready beside the stable version, with no traffic yet; or `committed` only.
 
-    `response` is the answer to the smoke inference, None when none was sent.
+    `response` is the answer to the smoke inference, None when none was sent. Of what is only committed `url` is where
+    it answers once somebody has applied it.
     """
 
     url: str
@@ -51,11 +55,20 @@ class Deployment:
     checks: tuple[str, ...]
     response: Mapping[str, Any] | None
     placed: bool = False
+    committed: Committed | None = None
 
     def metadata(self) -> dict[str, str]:
         """Return flat facts for the artifacts' metadata."""
         names = {"url": self.url, "target": self.target, "model": self.model}
-        return {**names, "version": self.version, "sha256": self.digest}
+        where = {"repository": self.committed.repository, "commit": self.committed.commit} if self.committed else {}
+        return {**names, "version": self.version, "sha256": self.digest, **where}
+
+    @property
+    def unsent(self) -> tuple[str, ...]:
+        """Checks that could not be made."""
+        if self.committed is not None:
+            return ("readiness", "smoke-inference")
+        return () if self.response is not None else ("smoke-inference",)
 
 
 def deploy(
@@ -87,19 +100,22 @@ def deploy(
         timeout_seconds: how long to wait for the model to be ready, 1 to 3600.
         model_uri: in a cluster: address of the signed model in an object store.
         rollout: `direct` switches the service over; `canary` places the model beside the stable version, without
-            traffic, for analyse_canary and finish_rollout.
+            traffic, for analyse_canary and finish_rollout. Through a Git repository there is only `direct`.
 
     Raises:
         EvidenceInvalid: decision, signature or bytes are not what they must be.
         PolicyRefused: the decision does not let this model be deployed.
         InputRefused: the model cannot be loaded or does not answer.
-        ServiceUnreachable: the model server or the Kubernetes API does not answer in time.
-        Misconfigured: a parameter, the signer, the trust file, the port or the cluster's permissions are wrong.
+        ServiceUnreachable: the model server, the Kubernetes API or the Git server does not answer in time.
+        Misconfigured: a parameter, the signer, the trust file, the port, the cluster's permissions or the repository
+            are wrong.
     """
     target = resolve_target(target, settings)
     require_name(name)
     require_timeout(timeout_seconds)
     require(rollout in ROLLOUTS, "rollout", rollout, f"one of {', '.join(ROLLOUTS)}")
+    if rollout == "canary":
+        require_watched(target, "A canary")
     if target == "local":
         wanted = "left out for the target local, which serves the artifact itself"
         require(not model_uri, "model_uri", "(given)", wanted)
@@ -107,15 +123,16 @@ def deploy(
     admitted = require_admitted(signed_model, decision, trust, run_id=run_id, name=name)
     if target == "local" and rollout == "direct":
         done = _local(admitted, name, settings, timeout_seconds)
+    elif target in GIT:
+        done = _by_commit(admitted, name, target, model_uri, settings, timeout_seconds, run_id)
     else:
         stay = rollout == "canary"
         done = _by_rollout(admitted, name, target, model_uri, settings, timeout_seconds, run_id, stay=stay)
     report = _report(done, admitted).encode()
-    unsent = [] if done.response is not None else ["smoke-inference"]
     statement = test_result(
         DEPLOYMENT,
         admitted.listing,
-        result="WARNED" if unsent else "PASSED",
+        result="WARNED" if done.unsent else "PASSED",
         run_id=run_id,
         configuration=[
             resource("decision", admitted.decision_sha256),
@@ -123,9 +140,10 @@ def deploy(
             resource("policy", admitted.policy_sha256),
             resource("endpoint", sha256_bytes(_endpoint(done)), uri=done.url),
             resource("report", sha256_bytes(report), media_type="text/html"),
+            *_resources(done.committed),
         ],
         passed=done.checks,
-        warned=unsent,
+        warned=done.unsent,
     )
     write_evidence(outputs.evidence, statement, signer, admitted.listing)
     write_atomic(outputs.report, report)
@@ -148,6 +166,24 @@ def _by_rollout(
     )
 
 
+def _by_commit(
+    admitted: Admitted, name: str, target: str, model_uri: str, settings: Settings, timeout_seconds: int, run_id: str
+) -> Deployment:
+    """Commit the objects that would be applied; whoever applies them does so later, and out of this stage's sight."""
+    done = open_repository(target, name, settings, timeout_seconds, model_uri).commit(admitted, run_id)
+    checks = ("decision", "model-signature", "commit")
+    return Deployment(done.url, target, done.model, admitted.version, admitted.digest, checks, None, committed=done)
+
+
+def _resources(committed: Committed | None) -> list[dict[str, Any]]:
+    """Describe for the evidence where the objects are: the repository at its commit, and each file."""
+    if committed is None:
+        return []
+    uri = f"git+{committed.repository}@refs/heads/{committed.branch}"
+    files = [resource(path, sha256, media_type="application/yaml") for path, sha256 in committed.files.items()]
+    return [resource("repository", uri=uri, git_commit=committed.commit), *files]
+
+
 def _local(admitted: Admitted, name: str, settings: Settings, timeout_seconds: int) -> Deployment:
     served = local_server.serve(admitted, name, settings, timeout_seconds)
     checks = ("decision", "model-signature", "readiness", "smoke-inference")
@@ -156,13 +192,21 @@ def _local(admitted: Admitted, name: str, settings: Settings, timeout_seconds: i
 
 def _endpoint(done: Deployment) -> bytes:
     """Return the endpoint file: where the model answers, which model that is, what it answered."""
-    fields = {"url": done.url, "model": done.model, "version": done.version, "digest": done.digest}
+    fields: dict[str, Any] = {"url": done.url, "model": done.model, "version": done.version, "digest": done.digest}
+    if done.committed is not None:
+        where = done.committed
+        fields["committed"] = {
+            "repository": where.repository,
+            "branch": where.branch,
+            "commit": where.commit,
+            "files": dict(where.files),
+        }
     return json.dumps({**fields, "response": done.response}, indent=2).encode()
 
 
 def _report(done: Deployment, admitted: Admitted) -> str:
     facts = [
-        ("endpoint", done.url),
+        ("endpoint, once applied" if done.committed else "endpoint", done.url),
         ("target", done.target),
         ("model", done.model),
         ("version", done.version),
@@ -171,11 +215,14 @@ def _report(done: Deployment, admitted: Admitted) -> str:
         ("decision", f"sha256:{admitted.decision_sha256}, by {admitted.decided_by}, {stamp(admitted.decided)}"),
         ("policy", f"sha256:{admitted.policy_sha256}"),
     ]
-    checks = [(check, "PASSED") for check in done.checks]
+    checks = [*((check, "PASSED") for check in done.checks), *((check, "not made") for check in done.unsent)]
     sections = [
-        Section("Placed, without traffic" if done.placed else "In service", table(("what", "value"), facts)),
+        Section(_status(done), table(("what", "value"), facts)),
         Section("Checks", table(("check", "result"), checks)),
     ]
+    if done.committed is not None:
+        sections += _committed(done.committed)
+        return page(f"Deployment of {done.model}", "WARNED", sections)
     if done.response is None:
         why = "Not sent: this target is reached through the service mesh."
         sections.append(Section("Smoke inference", paragraph(why)))
@@ -183,3 +230,21 @@ def _report(done: Deployment, admitted: Admitted) -> str:
     answer = [(output["name"], output["datatype"], output["data"][0]) for output in done.response["outputs"]]
     sections.append(Section("Answer to the smoke inference", table(("output", "type", "value"), answer)))
     return page(f"Deployment of {done.model}", "PASSED", sections)
+
+
+def _status(done: Deployment) -> str:
+    if done.committed is not None:
+        return "Committed, not yet applied" if done.committed.made else "In the branch already, unchanged"
+    return "Placed, without traffic" if done.placed else "In service"
+
+
+def _committed(where: Committed) -> list[Section]:
+    facts = [("repository", where.repository), ("branch", where.branch), ("commit", where.commit)]
+    why = (
+        "This stage has seen the model neither ready nor answering: the objects take effect when Argo CD, Flux or a "
+        "person applies this commit or a later one."
+    )
+    return [
+        Section("Repository", table(("what", "value"), facts) + paragraph(why)),
+        Section("Files", table(("path", "SHA-256"), list(where.files.items()))),
+    ]

@@ -5,6 +5,7 @@ and never by force. With a `resourceVersion` in them, what changed since it was 
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,53 @@ def make(
     return {"apiVersion": f"{group}/{version}", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-class Cluster:
-    """The objects of one namespace."""
+class Objects(ABC):
+    """The objects of one namespace: in a cluster, or as files that somebody else applies (`rollout/git_files.py`)."""
+
+    namespace: str
+
+    @abstractmethod
+    def get(self, kind: str, name: str) -> Object | None:
+        """Return an object; None when there is none of this name."""
+
+    @abstractmethod
+    def list(self, kind: str, service: str) -> list[Object]:
+        """Return the objects of a service."""
+
+    @abstractmethod
+    def apply(self, wanted: Object) -> Object:
+        """Apply an object and return what it is now."""
+
+    @abstractmethod
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object; one that is not there is as it should be."""
+
+    @abstractmethod
+    def where(self, kind: str, name: str) -> str:
+        """Say how a person looks at an object."""
+
+    def put_immutable(self, wanted: Object) -> bool:
+        """Apply an object unless the same one exists; return whether this call made it.
+
+        Raises:
+            Misconfigured: it exists with other content.
+        """
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
+        found = self.get(kind, name)
+        if found is None:
+            self.apply(wanted)
+            return True
+        if {key: found["spec"].get(key) for key in wanted["spec"]} != wanted["spec"]:
+            raise Misconfigured(
+                f"A {kind} of this version exists with other content; versions are never edited.",
+                evidence=f"{name} in {self.namespace}: storageUri or digests differ from what was to be applied",
+                remedy=f"Compare it ({self.where(kind, name)}); remove it when nobody needs it.",
+            )
+        return False
+
+
+class Cluster(Objects):
+    """The objects of one namespace of a cluster."""
 
     def __init__(self, namespace: str, api: "ApiClient | None" = None) -> None:
         """Connect: with the client given, else as the pod's service account, else by the kubeconfig.
@@ -72,25 +118,10 @@ class Cluster:
         """Delete an object; one that is not there is as it should be."""
         self._call("delete", "delete", kind, name=name)
 
-    def put_immutable(self, wanted: Object) -> bool:
-        """Apply an object unless the same one exists; return whether this call made it.
-
-        Raises:
-            Misconfigured: it exists with other content.
-        """
-        kind, name = wanted["kind"], wanted["metadata"]["name"]
-        found = self.get(kind, name)
-        if found is None:
-            self.apply(wanted)
-            return True
-        if {key: found["spec"].get(key) for key in wanted["spec"]} != wanted["spec"]:
-            group, _, plural, _ = KINDS[kind]
-            raise Misconfigured(
-                f"A {kind} of this version exists with other content; versions are never edited.",
-                evidence=f"{name} in {self.namespace}: storageUri or digests differ from what was to be applied",
-                remedy=f"Compare it (kubectl get {plural}.{group} {name} -o yaml); remove it when nobody needs it.",
-            )
-        return False
+    def where(self, kind: str, name: str) -> str:
+        """Say how a person looks at an object."""
+        group, _, plural, _ = KINDS[kind]
+        return f"kubectl get {plural}.{group} {name} -o yaml"
 
     def discard(self, kind: str, name: str, because: CustodyError) -> None:
         """Delete what a failed change made; when that fails too, say so in the refusal that led here."""

@@ -7,7 +7,8 @@ from kfp_custody.components._shared.settings import Settings
 
 PLATFORM = "platform"
 CLUSTERS = ("seldon-v2", "seldon-v1", "kserve")
-TARGETS = ("local", *CLUSTERS, PLATFORM)
+GIT = {f"git-{name}": name for name in CLUSTERS}  # whose objects are committed instead of applied
+TARGETS = ("local", *CLUSTERS, *GIT, PLATFORM)
 ROLLOUTS = ("direct", "canary")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,52}[a-z0-9])?")  # a DNS label that leaves room for -<8 digits>
 _MAX_TIMEOUT = 3600
@@ -31,6 +32,24 @@ def resolve_target(target: str, settings: Settings) -> str:
             remedy=f"Set it to one of {known} in the ConfigMap custody-settings, or in the environment.",
         )
     return chosen
+
+
+def require_watched(target: str, what: str) -> None:
+    """Refuse a target of which nobody sees what it answers.
+
+    Args:
+        target: One that `resolve_target` returned.
+        what: What would have to look at the traffic.
+
+    Raises:
+        Misconfigured: its objects are only committed to a repository.
+    """
+    if target in GIT:
+        raise Misconfigured(
+            f"{what} cannot be done through a Git repository: nobody can watch or shift traffic there.",
+            evidence=f"target = {target!r}",
+            remedy=f"Deploy with rollout direct, or to {GIT[target]} through the Kubernetes API.",
+        )
 
 
 def require_name(name: str) -> None:

@@ -76,8 +76,9 @@ def test_a_stale_file_is_named_left_alone_and_then_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documents = (ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("*/*/README.md"))
+    doors = (ROOT / "manifests/door/door.yaml", *ROOT.glob("manifests/components/door-*/*.yaml"))
     monitoring = [path for path in ROOT.glob("manifests/components/monitoring/**/*") if path.is_file()]
-    others = (*ROOT.glob("components/*/*elyra.yaml"), *ROOT.glob("manifests/pipelines/*.yaml"), *monitoring)
+    others = (*ROOT.glob("components/*/*elyra.yaml"), *ROOT.glob("manifests/pipelines/*.yaml"), *doors, *monitoring)
     for path in (*FILES, *others, *documents, *ROOT.glob("pipelines/*/pipeline.py")):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -99,12 +100,20 @@ def test_a_stale_file_is_named_left_alone_and_then_repaired(
     assert stale.read_bytes() == original
 
     manifest = next(path for path in others if path.parent.name == "pipelines" and path.name != "kustomization.yaml")
-    for source in (stale, stale.with_name("elyra.yaml"), tmp_path / manifest.relative_to(ROOT)):
+    copies = [tmp_path / path.relative_to(ROOT) for path in (manifest, doors[-1])]
+    for source in (stale, stale.with_name("elyra.yaml"), *copies):
         removed = source.with_name("of_a_component_that_was_removed.yaml")
         shutil.copy(source, removed)
         assert script.main(["--check"]) == 1
         assert str(removed.relative_to(tmp_path)) in capsys.readouterr().err
         removed.unlink()
+
+    door_file = tmp_path / doors[0].relative_to(ROOT)
+    door_file.write_text(door_file.read_text().replace("models: [fraud-detection]", "models: [churn]"))
+    assert script.main(["--check"]) == 1
+    named = capsys.readouterr().err
+    for form in ("istio", "gateway-api", "kong"):
+        assert f"manifests/components/door-{form}/objects.yaml" in named
 
 
 def load_script(name: str) -> ModuleType:

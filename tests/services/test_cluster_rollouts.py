@@ -164,6 +164,20 @@ def test_a_rollout_from_the_first_version_to_the_third(api: FakeApi, kind: str, 
 
 
 @pytest.mark.parametrize(("kind", "mode"), KINDS)
+def test_an_earlier_version_that_was_admitted_once_more_is_served_again(api: FakeApi, kind: str, mode: str) -> None:
+    promoted(api, kind, mode, ONE, "run-1")
+    promoted(api, kind, mode, TWO, "run-2")
+    again = replace(ONE, decision_sha256="77" * 32)
+    promoted(api, kind, mode, again, "run-3")
+    assert shares(api, kind) == {ONE.version: 100}
+    target = open_target(api, kind, mode)
+    assert target.state().stable == version_of(again)
+    target.place(TWO, "run-4")
+    target.roll_back()
+    assert shares(api, kind) == {ONE.version: 100}
+
+
+@pytest.mark.parametrize(("kind", "mode"), KINDS)
 def test_a_rollback_leaves_what_was_there(api: FakeApi, kind: str, mode: str) -> None:
     promoted(api, kind, mode, ONE, "run-1")
     before = {each.kind: objects(api, each) for each in OURS}

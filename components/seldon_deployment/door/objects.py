@@ -38,14 +38,25 @@ class Place:
 
 
 def surroundings(door: Door, place: Place) -> list[Object]:
-    """Return namespace, quota, limits and network policies."""
-    callers = sorted({place.gateway_namespace, *(namespace_of(client.identity) for client in door.clients)} - {""})
-    pods = {"matchLabels": dict(place.workload)}
+    """Return the closed namespace and the ways into it."""
+    return [*closed(door, place), *ways(door, place)]
+
+
+def closed(door: Door, place: Place) -> list[Object]:
+    """Return namespace, quota and limits, and the policy that lets nothing through."""
     return [
         make("v1", "Namespace", place.namespace, labels=_NAMESPACE),
         make("v1", "ResourceQuota", "models", place, spec={"hard": _quota(door)}),
         make("v1", "LimitRange", "models", place, spec={"limits": [_LIMITS]}),
         _policy(place, "default-deny", {}, {"policyTypes": ["Ingress", "Egress"]}),
+    ]
+
+
+def ways(door: Door, place: Place) -> list[Object]:
+    """Return the policies that let through callers, those who count, and what the models need."""
+    callers = sorted({place.gateway_namespace, *(namespace_of(client.identity) for client in door.clients)} - {""})
+    pods = {"matchLabels": dict(place.workload)}
+    return [
         _policy(
             place,
             "callers",

@@ -1,5 +1,8 @@
 """What rolling out in a cluster has in common: the state in an annotation, the counts from Prometheus.
 
+The objects are in the cluster itself, or in files that somebody else applies (`git_files.py`): what they are is the
+same. Only a cluster says when something is ready.
+
 The state is written in the same call that moves the traffic, and with the resourceVersion that it was read at: two
 runs at once cannot both believe that they moved it. Each kind of object says how versions and shares look in it.
 """
@@ -12,7 +15,7 @@ from typing import Any
 
 from kfp_custody.components._shared.errors import CustodyError, Misconfigured
 from kfp_custody.components.seldon_deployment.decision import Admitted
-from kfp_custody.components.seldon_deployment.kubernetes_api import Cluster, Object
+from kfp_custody.components.seldon_deployment.kubernetes_api import Cluster, Object, Objects
 from kfp_custody.components.seldon_deployment.rollout.analysis import Counters
 from kfp_custody.components.seldon_deployment.rollout.prometheus import Prometheus, Queries
 from kfp_custody.components.seldon_deployment.rollout.state import ANNOTATION, Rollout, Version, read_state, write_state
@@ -42,12 +45,12 @@ class ClusterTarget(ABC):
     kind: str
     hint = ""
 
-    def __init__(self, service: str, cluster: Cluster, timeout_seconds: float, setup: Setup) -> None:
+    def __init__(self, service: str, cluster: Objects, timeout_seconds: float, setup: Setup) -> None:
         """Take the service of this name.
 
         Args:
             service: its name.
-            cluster: the namespace that it is in.
+            cluster: the objects of the namespace that it is in.
             timeout_seconds: for each change.
             setup: what the platform and the run say besides.
         """
@@ -78,7 +81,7 @@ class ClusterTarget(ABC):
         """Remove it again."""
 
     @abstractmethod
-    def _await(self, now: Rollout, deadline: float) -> None:
+    def _await(self, cluster: Cluster, now: Rollout, deadline: float) -> None:
         """Wait until everything that the state names is ready."""
 
     def state(self) -> Rollout:
@@ -98,11 +101,29 @@ class ClusterTarget(ABC):
         made = self._add(admitted, wanted)
         try:
             self._write(placed)
-            self._await(placed, deadline)
+            if isinstance(self._cluster, Cluster):
+                self._await(self._cluster, placed, deadline)
         except CustodyError as error:
             self._undo(placed, error, ours=made or now.canary is not None)
             raise
         return Placed(self._name(wanted), None)
+
+    def settle(self, admitted: Admitted, run_id: str) -> str:
+        """Write down a version as the stable one, where nobody has to be waited for; return what it is called.
+
+        The objects are made anew of the state: what was edited by hand does not stay. A version that is the stable one
+        already keeps the decision and the run that made it so.
+        """
+        wanted, now = version_of(admitted), self.state()
+        before = now.stable
+        if before is not None and before.name == wanted.name:
+            wanted, run_id = replace(wanted, decision=before.decision), now.run_id
+        self._add(replace(admitted, decision_sha256=wanted.decision), wanted)
+        self._found = None
+        done = self._write(Rollout(self._service, stable=wanted, run_id=run_id))
+        if before is None or before.name != wanted.name:
+            self._sweep(done, before)
+        return self._name(wanted)
 
     def shift(self, weight: int) -> Rollout:
         """Give the canary a share, in percent."""

@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from kfp_custody.components._shared.errors import Misconfigured
-from kfp_custody.components.seldon_deployment.kubernetes_api import Object, make
+from kfp_custody.components.seldon_deployment.kubernetes_api import Cluster, Object, make
 from kfp_custody.components.seldon_deployment.rollout.cluster import OneObject, pins
 from kfp_custody.components.seldon_deployment.rollout.prometheus import Queries
 from kfp_custody.components.seldon_deployment.rollout.state import Rollout, Version
@@ -88,10 +88,10 @@ class KServe(OneObject):
             "model": model,
         }
 
-    def _await(self, now: Rollout, deadline: float) -> None:
-        self._cluster.await_ready(self.kind, self._service, deadline)
+    def _await(self, cluster: Cluster, now: Rollout, deadline: float) -> None:
+        cluster.await_ready(self.kind, self._service, deadline)
         if now.stable is not None and now.canary is not None and self._mode == "Standard":
-            self._cluster.await_ready(self.kind, self._service, deadline, condition="CanaryReady")
+            cluster.await_ready(self.kind, self._service, deadline, condition="CanaryReady")
 
     def _require_mode(self) -> str:
         if self._mode not in MODES:

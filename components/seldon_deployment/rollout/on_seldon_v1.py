@@ -11,7 +11,7 @@ only the deadline ends the waiting.
 
 from typing import Any
 
-from kfp_custody.components.seldon_deployment.kubernetes_api import Object, make
+from kfp_custody.components.seldon_deployment.kubernetes_api import Cluster, Object, make
 from kfp_custody.components.seldon_deployment.rollout.cluster import OneObject, server
 from kfp_custody.components.seldon_deployment.rollout.prometheus import Queries
 from kfp_custody.components.seldon_deployment.rollout.state import Rollout, Version
@@ -59,10 +59,10 @@ class SeldonV1(OneObject):
         }
         return {"name": version.name, "replicas": 1, "graph": graph, "componentSpecs": [{"spec": pod}]}
 
-    def _await(self, now: Rollout, deadline: float) -> None:
+    def _await(self, cluster: Cluster, now: Rollout, deadline: float) -> None:
         seen = 0
         while True:
-            status = (self._cluster.get(self.kind, self._service) or {}).get("status") or {}
+            status = (cluster.get(self.kind, self._service) or {}).get("status") or {}
             running = status.get("deploymentStatus") or {}
             missing = [
                 version.name
@@ -75,7 +75,7 @@ class SeldonV1(OneObject):
             if seen == 2:
                 return
             last = f"state {status.get('state', 'unknown')}, not available: {', '.join(missing) or 'none'}"
-            self._cluster.wait(self.kind, self._service, last, deadline)
+            cluster.wait(self.kind, self._service, last, deadline)
 
     def _queries(self, version: Version) -> Queries:
         ours = f'deployment_name="{self._service}",predictor_name="{version.name}"'

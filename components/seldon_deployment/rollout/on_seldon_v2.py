@@ -7,10 +7,11 @@ Whether a share is in force is seen by the requests that are counted, and by not
 Only fields of the v2.6.0 schema, the last under the Apache licence, are written.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from kfp_custody.components.seldon_deployment.decision import Admitted
-from kfp_custody.components.seldon_deployment.kubernetes_api import Object, make
+from kfp_custody.components.seldon_deployment.kubernetes_api import Cluster, Object, make
 from kfp_custody.components.seldon_deployment.rollout.cluster import ClusterTarget
 from kfp_custody.components.seldon_deployment.rollout.prometheus import Queries
 from kfp_custody.components.seldon_deployment.rollout.state import ANNOTATION, Rollout, Version, write_state
@@ -38,7 +39,11 @@ class SeldonV2(ClusterTarget):
         return Rollout(self._service)
 
     def _add(self, admitted: Admitted, wanted: Version) -> bool:
-        return self._cluster.put_immutable(render_model(admitted, self._service, self._uri, self._cluster.namespace))
+        model = render_model(admitted, self._service, self._uri, self._cluster.namespace)
+        found = self._cluster.get("Model", model["metadata"]["name"])
+        if found is not None and _loaded(found["spec"]) == _loaded(model["spec"]):
+            return False  # admitted once more: another decision about the same signed bytes changes nothing here
+        return self._cluster.put_immutable(model)
 
     def _write(self, now: Rollout) -> Rollout:
         """Keep the state at the Experiment, or, while nothing is answered yet, at the one Model that is there."""
@@ -57,11 +62,11 @@ class SeldonV2(ClusterTarget):
         spec: dict[str, Any] = {"candidates": candidates}
         return make(self.kind, self._service, self._service, self._cluster.namespace, spec) if candidates else None
 
-    def _await(self, now: Rollout, deadline: float) -> None:
+    def _await(self, cluster: Cluster, now: Rollout, deadline: float) -> None:
         for version in now.versions:
-            self._cluster.await_ready("Model", self._name(version), deadline, hint=HINT)
+            cluster.await_ready("Model", self._name(version), deadline, hint=HINT)
         if now.stable is not None:
-            self._cluster.await_ready(self.kind, self._service, deadline, hint=HINT)
+            cluster.await_ready(self.kind, self._service, deadline, hint=HINT)
 
     def _remove(self, version: Version) -> None:
         self._cluster.delete("Model", self._name(version))
@@ -88,3 +93,9 @@ class SeldonV2(ClusterTarget):
             seconds=f"sum by (le) (custody_inference_seconds_bucket{{{served}}})",
             scores=f"sum by (le) (custody_inference_score_bucket{{{served}}})",
         )
+
+
+def _loaded(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a Model says about the bytes that are loaded: all that is ours but the decision."""
+    pins = [each for each in spec.get("parameters") or () if each["name"] != "decision_sha256"]
+    return {"storageUri": spec.get("storageUri"), "requirements": spec.get("requirements"), "parameters": pins}

@@ -25,7 +25,13 @@ from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import Verified, read_evidence, require_digest, require_subject
 from kfp_custody.components.seldon_deployment.decision import Admitted, require_admitted
-from kfp_custody.components.seldon_deployment.parameters import require, require_name, require_timeout
+from kfp_custody.components.seldon_deployment.parameters import (
+    GIT,
+    require,
+    require_name,
+    require_timeout,
+    resolve_target,
+)
 from kfp_custody.components.seldon_deployment.rollout import canary
 from kfp_custody.components.seldon_deployment.rollout.analysis import FAILED, PASSED, WAITING, Limits
 from kfp_custody.components.seldon_deployment.rollout.canary import HEALTHY, INCONCLUSIVE, Analysis
@@ -224,6 +230,8 @@ def close(settings: Settings, *, run_id: str, name: str, target: str, timeout_se
         ServiceUnreachable: the change cannot be made.
         Misconfigured: a parameter is wrong.
     """
+    if resolve_target(target, settings) in GIT:
+        return NOTHING  # what is committed is never half-tried
     service = _service(settings, name, target, timeout_seconds)
     found = service.state()
     if found.canary is None or found.run_id != run_id:

@@ -1,5 +1,6 @@
 """The objects of the manifests: as they stand in the files, and as kustomize renders an overlay."""
 
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ def objects_in_files() -> list[tuple[Path, Object]]:
     return [
         (path, document)
         for path in sorted(MANIFESTS.rglob("*.yaml"))
-        if path.name not in ("kustomization.yaml", "trust.yaml", "sources.yaml", "retraining.yaml")
+        if path.name not in ("kustomization.yaml", "trust.yaml", "sources.yaml", "door.yaml", "retraining.yaml")
         for document in yaml.safe_load_all(path.read_text())
     ]
 
@@ -30,6 +31,18 @@ def render(overlay: str) -> tuple[Object, ...]:
         ["kubectl", "kustomize", str(MANIFESTS / "overlays" / overlay)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def render_lines(lines: list[str], folder: Path) -> tuple[Object, ...]:
+    """What `kubectl kustomize` makes of a user's own kustomization, whose paths start with `manifests/`.
+
+    Raises:
+        CalledProcessError: kustomize refuses it.
+    """
+    manifests = os.path.relpath(MANIFESTS, folder.resolve())
+    (folder / "kustomization.yaml").write_text("\n".join(lines).replace("manifests/", f"{manifests}/"))
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
     return tuple(yaml.safe_load_all(done.stdout))
 
 

@@ -246,3 +246,12 @@ def test_the_store_is_the_same_everywhere_and_the_stages_know_the_runtime() -> N
         "may_sign"
     ] == ["sign-model"]
     assert kubernetes_api.KINDS
+
+
+def test_a_namespace_is_the_same_whichever_overlay_brings_it() -> None:
+    """Whichever is applied last wins: one that says less would take the label away by which models are guarded."""
+    found: dict[str, Object] = {}
+    for overlay in OVERLAYS:
+        for namespace in of_kind(overlay, "Namespace"):
+            assert found.setdefault(namespace["metadata"]["name"], namespace) == namespace, overlay
+    assert found[NAMESPACE]["metadata"]["labels"]["custody/models"] == "guarded"

@@ -36,6 +36,7 @@ from unit.manifests.rendered import MANIFESTS
 
 BAO = Path(sys.executable).with_name("bao")
 ACCOUNTS = {"custody-pipeline": "custody-training", "custody-promotion": "custody-promotion"}
+STANDALONE, API_SERVER = "custody-standalone", "https://kubernetes.default.svc.cluster.local"
 SETTINGS = yaml.safe_load((MANIFESTS / "base/runs/settings.yaml").read_text())["data"]
 pytestmark = pytest.mark.services
 
@@ -139,6 +140,7 @@ def address(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
             bao("write", "-f", f"transit/keys/{account}", "type=ecdsa-p256")
             bao("policy", "write", account, str(MANIFESTS / f"vault/policies/{account}.hcl"))
             bao("write", f"auth/kubernetes/role/{account}", f"@{MANIFESTS / f'vault/roles/{account}.json'}")
+        bao("write", f"auth/kubernetes/role/{STANDALONE}", f"@{MANIFESTS / f'vault/roles/{STANDALONE}.json'}")
         yield address
     finally:
         server.terminate()
@@ -218,3 +220,30 @@ def test_nobody_else_can_become_the_gate(
     stage(account, namespace, role="custody-promotion", audience=audience)
     with pytest.raises(Misconfigured, match="did not accept"):
         load_signer(SETTINGS["CUSTODY_SIGNER_POLICY_GATE"])
+
+
+def test_without_pod_defaults_the_runner_signs_with_the_token_that_it_has(stage: Callable[..., None]) -> None:
+    """Kubeflow Pipelines by itself: the ServiceAccount's own token, whose audience is the API server."""
+    stage("pipeline-runner", "kubeflow", role=STANDALONE, audience=API_SERVER)
+    signer = load_signer("vault:transit/custody-pipeline")
+    signature = bytes.fromhex(signer.sign(b"a statement").signature)
+    public_key(signer).verify(signature, b"a statement", ec.ECDSA(hashes.SHA256()))
+    with pytest.raises(Misconfigured, match="does not permit"):
+        load_signer("vault:transit/custody-promotion")
+
+
+@pytest.mark.parametrize(
+    ("account", "namespace", "audience"),
+    [
+        ("default", "kubeflow", API_SERVER),
+        ("ml-pipeline", "kubeflow", API_SERVER),
+        ("pipeline-runner", "elsewhere", API_SERVER),
+        ("pipeline-runner", "kubeflow", "sigstore"),
+    ],
+)
+def test_nobody_else_can_become_the_runner(
+    stage: Callable[..., None], account: str, namespace: str, audience: str
+) -> None:
+    stage(account, namespace, role=STANDALONE, audience=audience)
+    with pytest.raises(Misconfigured, match="did not accept"):
+        load_signer("vault:transit/custody-pipeline")

@@ -8,7 +8,6 @@ import urllib3
 
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.errors import EvidenceInvalid
-from kfp_custody.components.data_versioning.objects import THREADS
 
 _PORTS = {"https": 443, "http": 80}
 _TIMEOUT = urllib3.Timeout(connect=10, read=60)
@@ -23,10 +22,16 @@ def origin_of(url: str) -> str:
 class ClosedPool(urllib3.PoolManager):
     """Asks only the given servers, follows no redirect, and takes nothing from the environment but CA certificates."""
 
-    def __init__(self, *urls: str) -> None:
-        """Make it for the servers of some URLs."""
+    def __init__(self, *urls: str, connections: int = 1) -> None:
+        """Make it for the servers of some URLs.
+
+        Args:
+            urls: Of each server, any URL.
+            connections: How many to one server are kept open for the next request.
+        """
         # The default context honours SSL_CERT_FILE and verifies certificate and host name.
-        super().__init__(maxsize=THREADS, retries=False, timeout=_TIMEOUT, ssl_context=ssl.create_default_context())
+        context = ssl.create_default_context()
+        super().__init__(maxsize=connections, retries=False, timeout=_TIMEOUT, ssl_context=context)
         self._allowed = {origin_of(url) for url in urls}
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> Any:  # type: ignore[override]
@@ -61,6 +66,6 @@ def _sent_elsewhere(why: str) -> EvidenceInvalid:
     return EvidenceInvalid(
         "A server sends this stage to a place that the platform does not allow.",
         evidence=why,
-        remedy="If that place is right, the platform's team names it in the sources file.",
+        remedy="If that place is right, the platform's team names it in the sources file or the settings.",
         code=codes.SENT_ELSEWHERE,
     )
