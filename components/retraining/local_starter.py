@@ -8,6 +8,7 @@ said, `state` is RUNNING, SUCCEEDED or FAILED.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -52,6 +53,7 @@ class LocalStarter:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != "_KFP_RUNTIME"},  # it is no task
         )
         end = time.monotonic() + _BEGIN_SECONDS
         while self.find(key) is None:

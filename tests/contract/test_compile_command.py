@@ -208,6 +208,8 @@ def test_literals_are_all_that_is_different_and_the_schema_knows_them(
         **dict.fromkeys(("analyse_canary", "finish_rollout", "close_rollout"), {"target"}),
         "fraud_detection": {"algorithm", "target", "rollout", "train_algorithm", "deploy_target"},
         "promotion": {"target", "rollout", "deploy_rollout"},
+        "start_retraining": {"action"},
+        "drift_watch": {"action", "watch_action"},
     }.get(name, set())
     for path in added:
         assert path[-4:-1][:2] == ("inputDefinitions", "parameters")

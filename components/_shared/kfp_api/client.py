@@ -34,17 +34,13 @@ class Version:
 
 @dataclass(frozen=True)
 class Run:
-    """A run; `state` is one of KFP's (SUCCEEDED, FAILED, ...), empty when the server has not said yet.
-
-    `version_id` is that of the uploaded version that it runs, empty when it was sent along.
-    """
+    """A run; `state` is one of KFP's (SUCCEEDED, FAILED, ...), empty when the server has not said yet."""
 
     run_id: str
     name: str
     state: str
     created_at: datetime
     error: str
-    version_id: str = ""
 
 
 class Kfp:
@@ -229,14 +225,12 @@ def named(key: str, name: str) -> str:
 
 def read_run(run: Any) -> Run:
     """Return a run of the generated client in our type."""
-    reference = run.pipeline_version_reference
     return Run(
         run_id=str(run.run_id),
         name=str(run.display_name),
         state=str(run.state or ""),
         created_at=run.created_at,
         error=str(run.error.message or "") if run.error else "",
-        version_id=str(reference.pipeline_version_id or "") if reference else "",
     )
 
 
