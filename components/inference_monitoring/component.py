@@ -19,7 +19,6 @@ def monitor_inference(
     profile: Input[DatasetProfile] = None,
     profile_evidence: Input[TestResult] = None,
     training_run_id: str = "",
-    score_column: str = "",
     limits: str = "default",
 ) -> str:
     """Read a window of request logs for latency, errors, confidence, drift, and clients that misuse the model.
@@ -32,7 +31,6 @@ def monitor_inference(
         profile: Profile of the data that the model was trained on.
         profile_evidence: The evidence that profile_dataset left about the profile.
         training_run_id: The run that made the profile.
-        score_column: Column of the profile that holds the model's scores; empty for none.
         limits: Name of limits that ship with the room, or the path of a limits file in the image.
 
     Returns:
@@ -52,7 +50,7 @@ def monitor_inference(
 
         given = (Path(logs.path), Path(logs_evidence.path), path_of(profile), path_of(profile_evidence))
         made = stage.Outputs(Path(evidence.path), Path(report.path))
-        asked = stage.Asked(run_id, training_run_id, model_name, score_column, limits)
+        asked = stage.Asked(run_id, training_run_id, model_name, limits)
         outcome = stage.run(stage.Inputs(*given), made, load_settings(), asked)
     metrics.metadata.update(outcome.metrics)
     evidence.metadata["verdict"] = outcome.verdict

@@ -54,12 +54,11 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Asked:
-    """Parameters: the run, the run of the profile, the model's name, the profile's column of scores, and the limits."""
+    """Parameters: the run, the run of the profile, the model's name, and the limits."""
 
     run_id: str
     training_run_id: str
     model_name: str
-    score_column: str
     limits: str
 
 
@@ -157,15 +156,8 @@ def _reference(inputs: Inputs, trust: Trust, asked: Asked) -> _Reference:
                 remedy="Make it again with this version of kfp-custody.",
                 code=fault.code,
             ) from fault
-    scores = profile.columns.get(asked.score_column)
-    if asked.score_column and not isinstance(scores, NumberProfile):
-        raise InputRefused(
-            "The profile has no such scores.",
-            evidence=f"score_column {asked.score_column[:80]!a} is no column of numbers of it",
-            remedy="Name the column that held the model's scores, or leave it empty.",
-        )
     configuration = resource("profile", listing.sha256), resource("profile_evidence", profiled.bundle_sha256)
-    return _Reference(profile, scores if isinstance(scores, NumberProfile) else None, configuration)
+    return _Reference(profile, profile.scores.scores if profile.scores else None, configuration)
 
 
 def _window(collected: Verified) -> tuple[tuple[str, str], float]:

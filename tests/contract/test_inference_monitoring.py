@@ -22,7 +22,7 @@ from kfp_custody.components._shared.errors import (
     PolicyRefused,
 )
 from kfp_custody.components._shared.evidence import COLLECTION, MONITORING, PROFILE, now, provenance, write_evidence
-from kfp_custody.components._shared.profiles import Profile, profile_numbers
+from kfp_custody.components._shared.profiles import Profile, ScoresProfile, profile_numbers
 from kfp_custody.components._shared.settings import Settings
 from kfp_custody.components._shared.trust import Trust
 from kfp_custody.components._shared.verification import read_evidence, require_subject
@@ -117,9 +117,8 @@ def collected(run: Run) -> Run:
 
 def write_profile(run: Run, signer: Signer, rows: int = 5000) -> None:
     rng = np.random.default_rng(9)
-    found = Profile(
-        rows, {"amount": profile_numbers(rng.normal(size=rows)), "score": profile_numbers(rng.random(rows))}
-    )
+    scores = ScoresProfile(profile_numbers(rng.random(rows)), 0.5, 0)
+    found = Profile(rows, {"amount": profile_numbers(rng.normal(size=rows))}, scores)
     folder = run.root / "out" / "profile"
     folder.mkdir(parents=True)
     (folder / "profile.json").write_bytes(found.json())
@@ -211,7 +210,7 @@ def test_a_window_without_a_line_is_no_refusal_and_no_pass(run: Run, trust: Trus
 
 def test_logs_are_judged_and_signed_for(collected: Run, trust: Trust, signer: Signer) -> None:
     write_profile(collected, signer)
-    assert collected.monitor(profile=True, score_column="score") == "PASSED"
+    assert collected.monitor(profile=True) == "PASSED"
     verified = read_evidence(collected.root / "out" / "evidence", MONITORING, trust, run_id=RUN)
     assert verified.subject_sha256 == list_tree(collected.root / "out" / "logs").sha256
     names = {entry["name"] for entry in verified.predicate["configuration"]}
@@ -269,7 +268,6 @@ REFUSED: list[tuple[dict[str, Any], type[CustodyError], str]] = [
     ({"profile": True, "training_run_id": RUN}, EvidenceInvalid, codes.OTHER_RUN),
     ({"profile": True, "training_run_id": ""}, Misconfigured, codes.SETTINGS),
     ({"profile": True, "profile_evidence": None}, Misconfigured, codes.SETTINGS),
-    ({"profile": True, "score_column": "shop"}, InputRefused, codes.INPUT),
     ({"run_id": ""}, Misconfigured, codes.SETTINGS),
     ({"model_name": ""}, Misconfigured, codes.SETTINGS),
     ({"limits": "none"}, Misconfigured, codes.SETTINGS),
