@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from browser import render_in_frame
 from kfp import local
 from local_runs import LocalRun, Platform
 
@@ -131,7 +132,7 @@ def test_a_window_that_did_not_drift_starts_nothing(watch: Watch) -> None:
     assert watch.retrained() == []
 
 
-def test_a_window_that_drifted_retrains_once(watch: Watch) -> None:
+def test_a_window_that_drifted_retrains_once(watch: Watch, tmp_path: Path) -> None:
     when = stamp(now() - timedelta(minutes=1))
     first = watch.run("first", when, "drifted")
     assert first.succeeded, "a finding is no failure"
@@ -147,6 +148,12 @@ def test_a_window_that_drifted_retrains_once(watch: Watch) -> None:
     assert len({each.run_id for each in (drift, collected, monitored, started)}) == 1
     assert watch.decision(first) == "STARTED"
     assert b"custody_check_result" in (first.tasks["publish-metrics"] / "text").read_bytes()
+    for task in ("check-profile-drift", "monitor-inference", "start-retraining"):
+        report = first.tasks[task] / "report"
+        assert report.stat().st_size <= 300_000
+        (text, _), console, asked = render_in_frame(report, tmp_path)
+        assert text > 300, task
+        assert (console, asked) == ([], set()), task
 
     assert watch.decision(watch.run("again", when, "drifted")) == "ALREADY"
     (retraining,) = watch.retrained()

@@ -3,16 +3,13 @@
 Needs Debian's chromium; `.ci/run` installs it.
 """
 
-import json
 import shutil
-import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
+from browser import CHROMIUM, render, render_in_frame
 from local_runs import LocalRun
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REPORTS = {
     "mask-pii": ["report"],
     "train-model": ["report"],
@@ -22,30 +19,6 @@ REPORTS = {
 }
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
-
-
-def render(page: Path, scratch: Path) -> tuple[str, list[str], set[str]]:
-    """Return the DOM after scripts ran, console messages, and the addresses that the page asked for."""
-    log = scratch / "net.json"
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-            *("--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=4000"),
-            *(f"--user-data-dir={scratch / 'profile'}", f"--log-net-log={log}", "--dump-dom", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    urls = {
-        event["params"]["url"] for event in json.loads(log.read_text())["events"] if "url" in event.get("params", {})
-    }
-    # The browser itself looks for updates and the time; a page of ours names no host of its maker.
-    asked = {url for url in urls if not (urlsplit(url).hostname or "").endswith((".google.com", ".googleapis.com"))}
-    return done.stdout, console, asked
 
 
 def test_the_method_sees_what_it_must_see(tmp_path: Path) -> None:
@@ -64,5 +37,15 @@ def test_report_renders_alone(admitted: LocalRun, task: str, report: str, tmp_pa
     assert len(dom) > 1000
     assert console == []
     assert asked == set()
-    if report == "report":
-        assert page.stat().st_size <= 300_000
+    assert page.stat().st_size <= 300_000
+    (text, _), console, asked = render_in_frame(page, tmp_path)
+    assert text > 300
+    assert (console, asked) == ([], set())
+
+
+def test_the_frame_shows_what_is_in_it_and_lets_it_do_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("<h1>four</h1><svg></svg><script>parent.document.title</script>")
+    (text, drawings), console, _ = render_in_frame(page, tmp_path)
+    assert (text, drawings) == (4, 1)
+    assert any("Blocked a frame" in line or "SecurityError" in line for line in console)
