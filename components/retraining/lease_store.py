@@ -123,7 +123,7 @@ def _refusal(status: int, verb: str, namespace: str, body: Any) -> CustodyError:
             "The Kubernetes API does not allow this, so nothing was started.",
             evidence=where,
             remedy=f"Bind the task's service account to a Role in {namespace!r} with the rule {{apiGroups: "
-            f'["coordination.k8s.io"], resources: ["leases"], verbs: [{verb}]}}; manifests/base/watch has the Role.',
+            f'["coordination.k8s.io"], resources: ["leases"], verbs: [{verb}]}}; manifests/base/runs has the Role.',
             code=codes.CLAIMS_DENIED,
         )
     if status == 429 or status >= 500 or status == 0:

@@ -286,7 +286,8 @@ def test_what_is_no_claim_is_never_written_over(
 
 # --- Leases and rights ------------------------------------------------------------------------------------------------
 
-ROLE = Path(__file__).resolve().parents[2] / "manifests" / "base" / "watch" / "role.yaml"
+BASE = Path(__file__).resolve().parents[2] / "manifests" / "base"
+ROLE = (BASE / "runs" / "claims.yaml", BASE / "watch" / "rolebinding.yaml")
 TOKEN, ACCOUNT = "watch-token", f"system:serviceaccount:{NAMESPACE}:custody-watch"
 
 
@@ -294,7 +295,7 @@ def roles(without: str = "") -> list[dict[str, Any]]:
     """The Role of the manifests and its binding; all of its verbs, or without one."""
     import yaml
 
-    found = list(yaml.safe_load_all(ROLE.read_text()))
+    found = [yaml.safe_load(path.read_text()) for path in ROLE]
     for document in found:
         document["metadata"]["namespace"] = NAMESPACE
         for rule in document.get("rules", ()):

@@ -39,18 +39,21 @@ def test_of_the_namespace_of_kfp_nothing_is_taken_but_our_own_names() -> None:
         ("ConfigMap", "custody-trust"),
         ("Role", "custody-run"),
         ("RoleBinding", "custody-run"),
+        ("Role", "custody-watch"),
+        ("RoleBinding", "custody-watch"),
     }
     assert [each["metadata"]["name"] for each in of_kind(OVERLAY, "Namespace")] == [MODELS]
     assert not of_kind(OVERLAY, "PodDefault")
 
 
-def test_the_one_account_of_runs_is_bound_to_two_roles_and_nobody_else_to_any() -> None:
+def test_the_one_account_of_runs_is_bound_to_three_roles_and_nobody_else_to_any() -> None:
     bound = {
         (each["metadata"]["namespace"], each["roleRef"]["name"]): each["subjects"]
         for each in of_kind(OVERLAY, "RoleBinding")
     }
     runner = [{"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": RUNS}]
-    assert bound == {(RUNS, "custody-run"): runner, (MODELS, "custody-deployer"): runner}
+    at_home = {(RUNS, role): runner for role in ("custody-run", "custody-watch")}
+    assert bound == {**at_home, (MODELS, "custody-deployer"): runner}
     assert not of_kind(OVERLAY, "ClusterRoleBinding")
 
 
