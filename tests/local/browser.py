@@ -19,6 +19,8 @@ def render(page: Path, scratch: Path) -> tuple[str, list[str], set[str]]:
             str(CHROMIUM),
             *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
             *("--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=4000"),
+            # Time is turned forward in one process, so a sandboxed frame must not get one of its own.
+            *("--disable-features=IsolateSandboxedIframes", "--disable-site-isolation-trials"),
             *(f"--user-data-dir={scratch / 'profile'}", f"--log-net-log={log}", "--dump-dom", page.as_uri()),
         ],
         capture_output=True,
@@ -36,8 +38,8 @@ def render(page: Path, scratch: Path) -> tuple[str, list[str], set[str]]:
 
 
 # Says what is to be seen to the page around the frame: from outside nobody can look into one without allow-same-origin.
-_PROBE = """<script>parent.postMessage(
-[document.body.innerText.trim().length, document.querySelectorAll("svg").length].join(" "), "*")</script>"""
+_PROBE = """<script>addEventListener("load", () => setTimeout(() => parent.postMessage(
+[document.body.innerText.trim().length, document.querySelectorAll("svg").length].join(" "), "*"), 500))</script>"""
 _FRAME = """<!doctype html><script>addEventListener("message", told => document.body.dataset.seen = told.data)</script>
 <body><iframe title="report" sandbox="allow-scripts" width="1000" height="800" srcdoc="{}"></iframe>"""
 
