@@ -20,7 +20,7 @@ SHARDS      ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-stop test test-cluster test-engines test-exports fuzz check compile images containers test-containers bench bench-images lock clean
+.PHONY: help venv demo demo-stop test test-cluster test-engines test-exports test-loops fuzz check compile images containers test-containers bench bench-images lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ $(EXPORTS)/.ready: images/locks/exports.txt $(READY)
 
 test-exports: $(EXPORTS)/.ready  ## a real BentoML serves an exported model, and refuses tampered ones
 	$(BIN)/pytest -q -m exports tests/exports
+
+test-loops: $(READY)  ## whole loops with real servers: a canary on Seldon's stand-in, requests to an alert to a retraining
+	$(BIN)/pytest -q -n 2 --dist loadscope -m loops tests/local tests/services
 
 fuzz: $(READY)  ## mutate evidence, listings, trust files and policies; FUZZ="--inputs 120000 --seed 1"
 	$(BIN)/python tests/fuzz/fuzz_evidence.py $(FUZZ)

@@ -35,6 +35,7 @@ from kfp_custody.pipelines.platform import without_retries
 from services.monitors import pushgateway, running, wait_for
 
 MONITORING_FILES = Path(__file__).resolve().parents[2] / "manifests/components/monitoring"
+pytestmark = pytest.mark.loops
 PARTS = {
     "profile": "profile-dataset/profile",
     "profile_evidence": "profile-dataset/evidence",

@@ -23,7 +23,7 @@ from kfp_custody.components.retraining.webhook import Webhook
 from kube_api.certificates import certified
 from services.monitors import running, wait_for
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.loops]
 SHIPPED = Path(__file__).resolve().parents[2] / "manifests/components/monitoring/alertmanager.yml"
 TOKEN = "a-token-of-this-test-0123456789"
 LABELS = {"alertname": "CustodyDriftFailed", "model": "fraud-detection", "retrain": "true", "severity": "ticket"}

@@ -49,7 +49,7 @@ from services.test_cluster_tests import run as make_test_cluster
 from services.traffic import Traffic, flowing, inputs
 from unit.seldon_deployment.signed_models import decide, sign, trust_text, write_model
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.loops]
 LIMITS = Limits(steps=(10, 25, 50, 100), samples=30, interval_seconds=0.5, step_seconds=60.0)
 TARGET = "seldon-v2"
 EVERY_REQUEST = {"requests_per_second": 100_000, "burst": 100_000}
