@@ -26,6 +26,7 @@ CATALOG: dict[str, str] = {
     "check_profile_drift": "drift_detection",
     "profile_dataset": "drift_detection",
     "monitor_inference": "inference_monitoring",
+    "screen_poisoning": "poisoning_screen",
     "publish_metrics": "metrics_publishing",
     "start_retraining": "retraining",
     "date_window": "retraining",

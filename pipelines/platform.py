@@ -68,6 +68,7 @@ NEEDS = {
     "metrics_publishing": Needs(("100m", "1"), ("128Mi", "512Mi"), "1Gi", 30),
     "retraining": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 60),
     "inference_monitoring": Needs(("500m", "2"), ("512Mi", "2Gi"), "4Gi", 120),
+    "poisoning_screen": Needs(("1", "2"), ("1Gi", "4Gi"), "2Gi", 120),
     "drift_reporting": Needs(("500m", "2"), ("1Gi", "3Gi"), "2Gi", 60),
     "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
     "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 360),
@@ -94,6 +95,7 @@ RETRIES = {
     "start_retraining": 2,  # claims first: what an attempt started before it died, the next one finds
     "monitor_inference": 2,  # reads, and signs what it read
     "report_drift": 2,
+    "screen_poisoning": 2,  # reads, and signs what it read
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,
     # These go on with the state of the rollout, so an attempt after a lost node finds where the last one was.

@@ -8,6 +8,7 @@
 | check-profile-drift, analyse-canary, finish-rollout | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | collect-logs | https://slsa.dev/provenance/v1 | its buildType |
 | monitor-inference, start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| screen-poisoning | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -47,6 +48,7 @@ MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
 DRIFT = Kind("check-drift", TEST_RESULT)
 PROFILE_DRIFT = Kind("check-profile-drift", TEST_RESULT)
 MONITORING = Kind("monitor-inference", TEST_RESULT)
+POISONING = Kind("screen-poisoning", TEST_RESULT)
 PROFILE = Kind("profile-dataset", PROVENANCE)
 DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
 CANARY = Kind("analyse-canary", TEST_RESULT)
@@ -61,5 +63,6 @@ KINDS = {
         *(TRAINING, MODEL_SIGNATURE, DRIFT, PROFILE, DECISION, DEPLOYMENT),
         *(CANARY, ROLLOUT, PROFILE_DRIFT),
         *(COLLECTION, MONITORING, RETRAINING),
+        POISONING,
     )
 }

@@ -44,6 +44,7 @@ _ENTRIES = {
     "retraining": Entry("monitoring", ("retraining", "schedule", "in-toto")),
     "metrics_publishing": Entry("evaluation", ("monitoring", "prometheus"), (("Pushgateway", ">=1.5.1"),)),
     "inference_monitoring": Entry("evaluation", ("monitoring", "drift", "adversarial", "in-toto")),
+    "poisoning_screen": Entry("evaluation", ("poisoning", "data-quality", "in-toto")),
     "drift_detection": Entry("evaluation", ("drift", "monitoring", "in-toto")),
     "drift_reporting": Entry("evaluation", ("drift", "evidently")),
     "policy_gate": Entry("evaluation", ("supply-chain", "policy", "slsa")),

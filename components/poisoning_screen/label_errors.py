@@ -1,0 +1,58 @@
+"""Labels that a model which never saw the row is sure are wrong."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfp_custody.components.poisoning_screen.findings import Check, unknown
+from kfp_custody.components.poisoning_screen.limits import FAILED, PASSED, WARNED, LabelErrors
+from kfp_custody.components.poisoning_screen.rows import Floats, Integers
+
+NAME = "label_errors"
+
+
+def out_of_fold(matrix: NDArray[np.float32], labels: Integers, folds: int) -> Floats | None:
+    """Return the probability of label 1 by models that were fitted without the row; None when there are too few rows.
+
+    Args:
+        matrix: Shape (rows, columns); NaN where a value is missing.
+        labels: 0 or 1, shape (rows,).
+        folds: How many models; both labels must occur at least as often.
+    """
+    import xgboost
+
+    if min(int(labels.sum()), int((1 - labels).sum())) < folds or not matrix.shape[1]:
+        return None
+    fold, rng = np.empty(labels.size, dtype=np.int64), np.random.default_rng(0)
+    for label in (0, 1):
+        those = rng.permutation(np.flatnonzero(labels == label))
+        fold[those] = np.arange(those.size) % folds
+    probabilities = np.empty(labels.size)
+    for number in range(folds):
+        held = fold == number
+        model = xgboost.XGBClassifier(
+            n_estimators=100,
+            max_depth=4,
+            learning_rate=0.1,
+            min_child_weight=5,  # or a tree learns the single rows that were poisoned
+            max_bin=64,
+            tree_method="hist",
+            n_jobs=1,
+            random_state=0,
+        ).fit(matrix[~held], labels[~held])
+        probabilities[held] = model.predict_proba(matrix[held])[:, 1]
+    return probabilities
+
+
+def judge(probabilities: Floats | None, labels: Integers, limits: LabelErrors) -> Check:
+    """Rank the rows by their loss, and judge how many labels are most probably wrong."""
+    if probabilities is None:
+        return unknown(NAME, f"there is no column, or a label has fewer than {limits.folds} rows")
+    own = np.where(labels == 1, probabilities, 1 - probabilities)
+    ranked = np.argsort(own, kind="stable")
+    count = int(np.count_nonzero(own <= 1 - limits.confidence))
+    share = count / labels.size
+    verdict = FAILED if share >= limits.fail else WARNED if share >= limits.warn else PASSED
+    reason = f"{count} of {labels.size} labels are wrong by more than {limits.confidence:g} out of fold ({share:.2%})"
+    metrics = {"label_errors": float(count), "label_error_share": share}
+    # All that are more likely wrong than not are named, the surest first, whatever the verdict.
+    return Check(NAME, verdict, reason, metrics, ranked[: int(np.count_nonzero(own < 0.5))])
