@@ -46,6 +46,7 @@ _ENTRIES = {
     "inference_monitoring": Entry("evaluation", ("monitoring", "drift", "adversarial", "in-toto")),
     "drift_detection": Entry("evaluation", ("drift", "monitoring", "in-toto")),
     "drift_reporting": Entry("evaluation", ("drift", "evidently")),
+    "robustness_audit": Entry("evaluation", ("adversarial", "robustness", "in-toto")),
     "policy_gate": Entry("evaluation", ("supply-chain", "policy", "slsa")),
     "seldon_deployment": Entry("deployment", ("serving", "supply-chain"), (("Seldon Core", ">=2.6.0"),)),
 }
