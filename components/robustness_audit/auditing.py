@@ -205,12 +205,12 @@ def _rows(held: Mapping[str, NDArray[Any]], rows: Ints) -> dict[str, NDArray[Any
 
 
 def _choices(scorer: Scorer, rules: Mapping[str, Rule], constraints: Constraints) -> tuple[Choice, ...]:
-    found = []
+    found: list[Choice] = []
     for feature in scorer.features:
         rule = rules.get(feature.name)
         if rule and rule.change == "switch":
-            options = tuple((category,) for category in feature.categories)
-            found.append(Choice(feature.name, (feature.name,), options, rule.cost))
+            known = tuple((category,) for category in feature.categories)
+            found.append(Choice(feature.name, (feature.name,), known, rule.cost))
     for group in constraints.one_hot:
         if group.rule.change == "switch":
             size = len(group.columns)

@@ -12,9 +12,11 @@ import numpy as np
 from kfp_custody.components.robustness_audit.space import OWN, Bools, Floats, Ints, Points, Space
 
 _NEAREST, _RANDOM, _LAST_RESORT = 8, 4, 256  # starting points a row
-_COARSE, _FINE, _EXACT = 6, 10, 50  # halvings of a line
+_FINE, _EXACT = 8, 50  # halvings of a line
 _HALVINGS = 8  # of a step that goes too far or not far enough
-_PROBES = 60  # random steps in the first iteration; times the root of the iteration later
+_PROBES = (
+    30  # random steps in the first iteration, one a feature where there are more; later times the iteration's root
+)
 _BESIDE = 1.02  # a foot is tried a little beyond the boundary, whose direction is an estimate
 
 
@@ -40,8 +42,7 @@ def attack(space: Space, donors: "Donors", iterations: int, seed: int) -> tuple[
             at = _step(space, at, number, random)
             now = space.distances(at)
             nearest, far = _choose(now < far, at, nearest), np.minimum(now, far)
-        nearest = _without_needless(space, _halved(space, nearest, _EXACT))
-        nearest = _halved(space, nearest, _EXACT)
+        nearest = _halved(space, _without_needless(space, nearest), _EXACT)
         distances[found] = space.distances(nearest)
         best.values[found], best.codes[found] = nearest.values, nearest.codes
     return best, distances
@@ -69,15 +70,27 @@ class Donors:
 
 
 def _start(space: Space, donors: Donors, random: np.random.Generator) -> tuple[Points, Floats]:
-    """Return the nearest points on the lines to donors and of single switches, and their distances."""
+    """Return the nearest points on the lines to donors and of changes of one feature, and their distances."""
     best, distances = space.unchanged(), np.full(space.size, np.inf)
-    for candidates in (_single_switches(space), *_donated(space, donors, random)):
+    for candidates in (*_single_changes(space, donors), _single_switches(space), *_donated(space, donors, random)):
         best, distances = _nearer(space, candidates, best, distances)
     lost = np.flatnonzero(~np.isfinite(distances))
     if lost.size and len(donors):
         chosen = random.integers(len(donors), size=(lost.size, _LAST_RESORT))
         best, distances = _nearer(space, _as_donors(space, donors, lost, chosen, own=False), best, distances)
     return best, distances
+
+
+def _single_changes(space: Space, donors: Donors) -> list[Points]:
+    """Return each row with one number as low or as high as any donor has it."""
+    changed, every = [], space.unchanged()
+    for place in range(len(space.numbers)):
+        known = donors.values[np.isfinite(donors.values[:, place]), place]
+        for end in (known.min(), known.max()) if known.size else ():
+            values = space.own.copy()
+            values[:, place] = end
+            changed.append(space.allowed(every.rows, values, every.codes))
+    return changed
 
 
 def _single_switches(space: Space) -> Points:
@@ -116,9 +129,7 @@ def _nearer(space: Space, candidates: Points, best: Points, distances: Floats) -
     passing = candidates.take(space.passes(candidates))
     passing = _halved(space, passing, _FINE)
     far = space.distances(passing)
-    order = np.lexsort((far, passing.rows))  # by row, the nearest first
-    rows, first = np.unique(passing.rows[order], return_index=True)
-    chosen = order[first]
+    rows, chosen = _first_by_row(passing.rows, far)
     closer = far[chosen] < distances[rows]
     rows, chosen = rows[closer], chosen[closer]
     best.values[rows], best.codes[rows], distances[rows] = passing.values[chosen], passing.codes[chosen], far[chosen]
@@ -161,19 +172,15 @@ def _step(space: Space, at: Points, number: int, random: np.random.Generator) ->
         passing[waiting] = now
         ahead = _put(ahead, waiting[now], trial.take(now))
         size[waiting[~now]] /= 2
-    ahead = _halved(space, ahead, _FINE)
-    standing = np.flatnonzero(space.passes(feet))
-    if standing.size:
-        down = _halved(space, feet.take(standing), _COARSE)
-        closer = space.distances(down) < space.distances(ahead.take(standing))
-        ahead = _put(ahead, standing[closer], down.take(closer))
-    return ahead
+    feet = feet.take(space.passes(feet))
+    both = _halved(space, _joined(ahead, feet), _FINE)
+    return both.take(_first_by_row(both.rows, space.distances(both))[1])
 
 
 def _normal(space: Space, at: Points, far: Floats, number: int, random: np.random.Generator) -> Floats:
     """Estimate the direction from the boundary to where rows pass, in standard deviations, of length 1 or 0."""
     count, features = at.values.shape
-    probes = int(_PROBES * np.sqrt(number))
+    probes = int(max(_PROBES, features) * np.sqrt(number))
     reach = np.maximum(far * 0.3 / number, far * 0.01)[:, None]
     # A whole number answers to no less than one whole step.
     reach = np.where(space.integer, np.maximum(reach, 1.0 / space.deviations), reach)
@@ -188,7 +195,8 @@ def _normal(space: Space, at: Points, far: Floats, number: int, random: np.rando
     slope = np.einsum("rp,rpf->rf", answers, taken) / probes
     slope = np.divide(slope, spread, out=np.zeros_like(slope), where=spread > 0)
     length = np.linalg.norm(slope, axis=1, keepdims=True)
-    return np.divide(slope, length, out=np.zeros_like(slope), where=length > 0)
+    normal: Floats = np.divide(slope, length, out=np.zeros_like(slope), where=length > 0)
+    return normal
 
 
 def _moved(space: Space, points: Points, shifts: Floats) -> Points:
@@ -216,6 +224,21 @@ def _tried(space: Space, points: Points, trial: Points) -> Points:
     asked = np.flatnonzero(changed.any(axis=1) | (trial.codes != points.codes).any(axis=1))
     passing = asked[space.passes(trial.take(asked))]
     return _put(points, passing, trial.take(passing))
+
+
+def _first_by_row(rows: Ints, far: Floats) -> tuple[Ints, Ints]:
+    """Return the rows that there are, in ascending order, and the place of the nearest point of each."""
+    order = np.lexsort((far, rows))
+    found, first = np.unique(rows[order], return_index=True)
+    return found, order[first]
+
+
+def _joined(first: Points, second: Points) -> Points:
+    return Points(
+        np.concatenate((first.rows, second.rows)),
+        np.concatenate((first.values, second.values)),
+        np.concatenate((first.codes, second.codes)),
+    )
 
 
 def _put(points: Points, where: Ints, others: Points) -> Points:
