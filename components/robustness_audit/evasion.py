@@ -7,12 +7,15 @@ the estimated boundary is tried, which is where a boundary that is flat is neare
 need not be changed is put back, which models that look at few features (trees) reward.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from kfp_custody.components.robustness_audit.space import OWN, Bools, Floats, Ints, Points, Space
 
 _NEAREST, _RANDOM, _LAST_RESORT = 8, 4, 256  # starting points a row
 _FINE, _EXACT = 8, 50  # halvings of a line
+_AT_ONCE = 1 << 22  # numbers, to bound memory
 _HALVINGS = 8  # of a step that goes too far or not far enough
 _PROBES = (
     30  # random steps in the first iteration, one a feature where there are more; later times the iteration's root
@@ -35,17 +38,21 @@ def attack(space: Space, donors: "Donors", iterations: int, seed: int) -> tuple[
     random = np.random.default_rng(seed)
     best, distances = _start(space, donors, random)
     found = np.flatnonzero(np.isfinite(distances))
-    if found.size:
-        at = _without_needless(space, best.take(found))
-        nearest, far = at, space.distances(at)
-        for number in range(1, iterations + 1) if space.numbers else ():
+    if found.size and space.numbers:
+        nearest = at = best.take(found)
+        far = distances[found]
+        for number in range(1, iterations + 1):
             at = _step(space, at, number, random)
             now = space.distances(at)
             nearest, far = _choose(now < far, at, nearest), np.minimum(now, far)
-        nearest = _halved(space, _without_needless(space, nearest), _EXACT)
-        distances[found] = space.distances(nearest)
-        best.values[found], best.codes[found] = nearest.values, nearest.codes
-    return best, distances
+        best = _put(best, found, _without_needless(space, nearest))
+        distances[found] = space.distances(best.take(found))
+    # Last, as no step leads away from a point that is as near as its one feature allows.
+    for candidates in (*_single_changes(space, donors), _single_switches(space)):
+        best, distances = _nearer(space, candidates, best, distances)
+    found = np.flatnonzero(np.isfinite(distances))
+    best = _put(best, found, _halved(space, best.take(found), _EXACT))
+    return best, np.where(np.isfinite(distances), space.distances(best), np.inf)
 
 
 class Donors:
@@ -70,9 +77,9 @@ class Donors:
 
 
 def _start(space: Space, donors: Donors, random: np.random.Generator) -> tuple[Points, Floats]:
-    """Return the nearest points on the lines to donors and of changes of one feature, and their distances."""
+    """Return the nearest points on the lines to donors, and their distances."""
     best, distances = space.unchanged(), np.full(space.size, np.inf)
-    for candidates in (*_single_changes(space, donors), _single_switches(space), *_donated(space, donors, random)):
+    for candidates in _donated(space, donors, random):
         best, distances = _nearer(space, candidates, best, distances)
     lost = np.flatnonzero(~np.isfinite(distances))
     if lost.size and len(donors):
@@ -81,16 +88,18 @@ def _start(space: Space, donors: Donors, random: np.random.Generator) -> tuple[P
     return best, distances
 
 
-def _single_changes(space: Space, donors: Donors) -> list[Points]:
-    """Return each row with one number as low or as high as any donor has it."""
-    changed, every = [], space.unchanged()
-    for place in range(len(space.numbers)):
-        known = donors.values[np.isfinite(donors.values[:, place]), place]
-        for end in (known.min(), known.max()) if known.size else ():
-            values = space.own.copy()
-            values[:, place] = end
-            changed.append(space.allowed(every.rows, values, every.codes))
-    return changed
+def _single_changes(space: Space, donors: Donors) -> Iterator[Points]:
+    """Yield each row with one number as low or as high as any donor has it, many features at once."""
+    known = np.where(np.isfinite(donors.values), donors.values, np.nan)
+    places = np.flatnonzero(~np.isnan(known).all(axis=0)) if len(donors) else np.empty(0, dtype=np.int64)
+    at_once = max(_AT_ONCE // (2 * space.size * len(space.numbers)), 1) if space.numbers else 1
+    for some in (places[start : start + at_once] for start in range(0, len(places), at_once)):
+        every = np.repeat(np.arange(space.size), 2 * len(some))
+        values = space.own[every]
+        ends = np.nanmin(known[:, some], axis=0), np.nanmax(known[:, some], axis=0)
+        changed = np.tile(np.concatenate((some, some)), space.size)
+        values[np.arange(len(every)), changed] = np.tile(np.concatenate(ends), space.size)
+        yield space.allowed(every, values, np.full((len(every), len(space.choices)), OWN, dtype=np.int64))
 
 
 def _single_switches(space: Space) -> Points:
@@ -179,8 +188,14 @@ def _step(space: Space, at: Points, number: int, random: np.random.Generator) ->
 
 def _normal(space: Space, at: Points, far: Floats, number: int, random: np.random.Generator) -> Floats:
     """Estimate the direction from the boundary to where rows pass, in standard deviations, of length 1 or 0."""
+    probes = int(max(_PROBES, len(space.numbers)) * np.sqrt(number))
+    at_once = max(_AT_ONCE // (probes * len(space.numbers)), 1)
+    some = [np.arange(start, min(start + at_once, len(far))) for start in range(0, len(far), at_once)]
+    return np.concatenate([_normal_of(space, at.take(rows), far[rows], number, probes, random) for rows in some])
+
+
+def _normal_of(space: Space, at: Points, far: Floats, number: int, probes: int, random: np.random.Generator) -> Floats:
     count, features = at.values.shape
-    probes = int(max(_PROBES, features) * np.sqrt(number))
     reach = np.maximum(far * 0.3 / number, far * 0.01)[:, None]
     # A whole number answers to no less than one whole step.
     reach = np.where(space.integer, np.maximum(reach, 1.0 / space.deviations), reach)
