@@ -185,8 +185,8 @@ def large(root: Path) -> list[str]:
 
 def make_profile(root: Path) -> int:
     """Profile the first month and the model's scores on it."""
+    from kfp_custody.components._shared.columns import open_columns
     from kfp_custody.components._shared.scoring import load_scorer
-    from kfp_custody.components.drift_detection.columns import open_columns
     from kfp_custody.components.drift_detection.profiling import profile_columns, with_scores
 
     columns = open_columns(root, ["0.parquet"], "profiled")
@@ -244,7 +244,7 @@ def _judge(root: Path, reference: "Source", current: str, model: str) -> list[st
 
 
 def _month(root: Path, name: str, role: str) -> Any:
-    from kfp_custody.components.drift_detection.columns import open_columns
+    from kfp_custody.components._shared.columns import open_columns
     from kfp_custody.components.drift_detection.limits import load_thresholds
     from kfp_custody.components.drift_detection.sources import Dataset
 

@@ -31,6 +31,7 @@ CATALOG: dict[str, str] = {
     "start_retraining": "retraining",
     "date_window": "retraining",
     "report_drift": "drift_reporting",
+    "audit_robustness": "robustness_audit",
     "enforce_policy": "policy_gate",
     "refuse": "policy_gate",
     "deploy_model": "seldon_deployment",

@@ -70,6 +70,7 @@ NEEDS = {
     "inference_monitoring": Needs(("500m", "2"), ("512Mi", "2Gi"), "4Gi", 120),
     "poisoning_screen": Needs(("1", "2"), ("1Gi", "4Gi"), "2Gi", 120),
     "drift_reporting": Needs(("500m", "2"), ("1Gi", "3Gi"), "2Gi", 60),
+    "robustness_audit": Needs(("1", "2"), ("1Gi", "4Gi"), "2Gi", 120),
     "policy_gate": Needs(("250m", "1"), ("512Mi", "2Gi"), "1Gi", 60),
     "seldon_deployment": Needs(("250m", "1"), ("512Mi", "2Gi"), "2Gi", 360),
 }
@@ -96,6 +97,7 @@ RETRIES = {
     "monitor_inference": 2,  # reads, and signs what it read
     "report_drift": 2,
     "screen_poisoning": 2,  # reads, and signs what it read
+    "audit_robustness": 2,  # reads, and signs what it read
     # Its FAILED is no failure of the task, so no attempt can turn it into PASSED: repeated is what came to no decision.
     "enforce_policy": 2,
     # These go on with the state of the rollout, so an attempt after a lost node finds where the last one was.

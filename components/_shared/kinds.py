@@ -9,6 +9,7 @@
 | collect-logs | https://slsa.dev/provenance/v1 | its buildType |
 | monitor-inference, start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | screen-poisoning | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| audit-robustness | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -54,6 +55,7 @@ DEPLOYMENT = Kind("deploy-model", TEST_RESULT)
 CANARY = Kind("analyse-canary", TEST_RESULT)
 ROLLOUT = Kind("finish-rollout", TEST_RESULT)
 RETRAINING = Kind("start-retraining", TEST_RESULT)
+ROBUSTNESS = Kind("audit-robustness", TEST_RESULT)
 DECISION = Kind("enforce-policy", VERIFICATION_SUMMARY)
 
 KINDS = {
@@ -64,5 +66,6 @@ KINDS = {
         *(CANARY, ROLLOUT, PROFILE_DRIFT),
         *(COLLECTION, MONITORING, RETRAINING),
         POISONING,
+        ROBUSTNESS,
     )
 }

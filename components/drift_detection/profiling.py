@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kfp_custody.components._shared.columns import Columns, open_columns, unreadable
 from kfp_custody.components._shared.digests import Listing, list_tree
 from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components._shared.evidence import (
@@ -35,7 +36,6 @@ from kfp_custody.components._shared.signers.loading import load_signer
 from kfp_custody.components._shared.trust import Trust, load_trust
 from kfp_custody.components._shared.verification import Verified, read_evidence, require_digest, require_subject
 from kfp_custody.components._shared.verified_copies import verified_tree
-from kfp_custody.components.drift_detection.columns import Columns, open_columns, unreadable
 from kfp_custody.components.drift_detection.sources import Dataset, require_feature
 
 ROOM = "drift_detection"

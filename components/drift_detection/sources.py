@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kfp_custody.components._shared.columns import Columns, as_arrow, count_texts, sample_rows, unreadable
 from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components._shared.profiles import CategoryProfile, NumberProfile, OtherProfile, Profile
 from kfp_custody.components._shared.scoring import LARGEST, Feature, Scorer
-from kfp_custody.components.drift_detection.columns import Columns, as_arrow, count_texts, sample_rows, unreadable
 from kfp_custody.components.drift_detection.sides import (
     Numbers,
     Side,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kfp_custody.components._shared.columns import open_columns
 from kfp_custody.components._shared.digests import Listing, sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault
 from kfp_custody.components._shared.errors import InputRefused, Misconfigured
@@ -29,7 +30,6 @@ from kfp_custody.components._shared.trust import load_trust
 from kfp_custody.components._shared.verification import Verified, read_evidence, require_digest, require_subject
 from kfp_custody.components._shared.verified_copies import verified_tree
 from kfp_custody.components.drift_detection.checking import SCHEMA, Drift, check
-from kfp_custody.components.drift_detection.columns import open_columns
 from kfp_custody.components.drift_detection.comparing import DRIFT as DRIFTED
 from kfp_custody.components.drift_detection.comparing import NONE, UNKNOWN, WARN
 from kfp_custody.components.drift_detection.history import Past, read_history

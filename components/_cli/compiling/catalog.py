@@ -47,6 +47,7 @@ _ENTRIES = {
     "poisoning_screen": Entry("evaluation", ("poisoning", "data-quality", "in-toto")),
     "drift_detection": Entry("evaluation", ("drift", "monitoring", "in-toto")),
     "drift_reporting": Entry("evaluation", ("drift", "evidently")),
+    "robustness_audit": Entry("evaluation", ("adversarial", "robustness", "in-toto")),
     "policy_gate": Entry("evaluation", ("supply-chain", "policy", "slsa")),
     "seldon_deployment": Entry("deployment", ("serving", "supply-chain"), (("Seldon Core", ">=2.6.0"),)),
 }

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from drift_inputs import month, write_month, write_signature
 
+from kfp_custody.components._shared.columns import open_columns
 from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components._shared.profiles import read_profile
 from kfp_custody.components._shared.scoring import load_scorer
 from kfp_custody.components.drift_detection.checking import check
-from kfp_custody.components.drift_detection.columns import open_columns
 from kfp_custody.components.drift_detection.limits import load_thresholds
 from kfp_custody.components.drift_detection.profiling import profile_columns, with_scores
 from kfp_custody.components.drift_detection.reporting import coverage, html, metrics, report_json

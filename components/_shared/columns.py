@@ -142,9 +142,9 @@ def sample_rows(rows: int, wanted: int) -> "np.ndarray[Any, np.dtype[np.int64]]"
 
 
 def unreadable(role: str, why: str) -> InputRefused:
-    """Return the refusal of a dataset that cannot be compared."""
+    """Return the refusal of a dataset whose columns cannot be used."""
     return InputRefused(
-        f"The {role} dataset cannot be compared.",
+        f"The {role} dataset cannot be used.",
         evidence=f"{role} dataset: {why}",
         remedy="Give the dataset that mask_pii wrote, with at least one row and the columns that the model takes.",
     )

@@ -1,0 +1,1 @@
+"""The constraints that ship with the room, one YAML file a name."""

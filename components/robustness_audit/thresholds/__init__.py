@@ -1,0 +1,1 @@
+"""The limits that ship with the room, one YAML file a name."""
