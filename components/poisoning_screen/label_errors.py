@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from kfp_custody.components._shared.errors import Misconfigured
 from kfp_custody.components.poisoning_screen.findings import Check, unknown
 from kfp_custody.components.poisoning_screen.limits import FAILED, PASSED, WARNED, LabelErrors
 from kfp_custody.components.poisoning_screen.rows import Floats, Integers
@@ -44,15 +45,38 @@ def out_of_fold(matrix: NDArray[np.float32], labels: Integers, folds: int) -> Fl
 
 
 def judge(probabilities: Floats | None, labels: Integers, limits: LabelErrors) -> Check:
-    """Rank the rows by their loss, and judge how many labels are most probably wrong."""
+    """Rank the rows by their loss, and judge how many labels are most probably wrong.
+
+    Raises:
+        Misconfigured: the limits name cleanlab, and it is not installed.
+    """
     if probabilities is None:
         return unknown(NAME, f"there is no column, or a label has fewer than {limits.folds} rows")
     own = np.where(labels == 1, probabilities, 1 - probabilities)
-    ranked = np.argsort(own, kind="stable")
-    count = int(np.count_nonzero(own <= 1 - limits.confidence))
+    if limits.engine == "cleanlab":
+        ranked, how = _cleanlab(probabilities, labels), "are issues to cleanlab"
+        count = ranked.size
+    else:
+        # All that are more likely wrong than not are named, the surest first, whatever the verdict.
+        ranked = np.argsort(own, kind="stable")[: int(np.count_nonzero(own < 0.5))]
+        count = int(np.count_nonzero(own <= 1 - limits.confidence))
+        how = f"are wrong by more than {limits.confidence:g} out of fold"
     share = count / labels.size
     verdict = FAILED if share >= limits.fail else WARNED if share >= limits.warn else PASSED
-    reason = f"{count} of {labels.size} labels are wrong by more than {limits.confidence:g} out of fold ({share:.2%})"
     metrics = {"label_errors": float(count), "label_error_share": share}
-    # All that are more likely wrong than not are named, the surest first, whatever the verdict.
-    return Check(NAME, verdict, reason, metrics, ranked[: int(np.count_nonzero(own < 0.5))])
+    return Check(NAME, verdict, f"{count} of {labels.size} labels {how} ({share:.2%})", metrics, ranked)
+
+
+def _cleanlab(probabilities: Floats, labels: Integers) -> Integers:
+    """Return the rows whose label cleanlab doubts, the surest first."""
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError as error:
+        raise Misconfigured(
+            "cleanlab is not installed.",
+            evidence=f"label_errors.engine: cleanlab; {type(error).__name__}",
+            remedy="Install it in the image of poisoning_screen, or name the engine own.",
+        ) from error
+    both = np.column_stack([1 - probabilities, probabilities])
+    ranked = find_label_issues(labels, both, return_indices_ranked_by="self_confidence", n_jobs=1)
+    return np.asarray(ranked, dtype=np.int64)

@@ -1,5 +1,6 @@
 """Whatever the data is: a verdict, or a refusal that says why."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraud_tables import frauds
-from kfp_custody.components._shared.errors import InputRefused
+from kfp_custody.components._shared.errors import InputRefused, Misconfigured
 from kfp_custody.components.poisoning_screen.limits import load_limits
 from kfp_custody.components.poisoning_screen.reporting import coverage, html, report_json, suspects
 from kfp_custody.components.poisoning_screen.rows import read_rows
@@ -73,6 +74,13 @@ def test_a_zero_in_most_rows_is_no_flood(tmp_path: Path) -> None:
     columns = {f"z{place}": np.where(zero[:, place], 0.0, RNG.random(2000)) for place in range(5)}
     found = screened(tmp_path, {**columns, "is_fraud": (RNG.random(2000) < 0.2).astype(int)})
     assert "near_duplicates" in found.names("UNKNOWN")
+
+
+def test_cleanlab_where_it_is_not_installed(tmp_path: Path) -> None:
+    sample = read(tmp_path, {**NUMBERS, "is_fraud": LABELS})
+    with pytest.raises(Misconfigured) as caught:
+        screen(sample, replace(LIMITS, label_errors=replace(LIMITS.label_errors, engine="cleanlab")))
+    assert "cleanlab is not installed" in str(caught.value)
 
 
 REFUSED: dict[str, dict[str, Any]] = {
