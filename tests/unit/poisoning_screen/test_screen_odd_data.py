@@ -47,6 +47,8 @@ ODD: dict[str, dict[str, Any]] = {
     "pseudonyms": {**NUMBERS, "card": [f"card{number}" for number in range(N)]},
     "dates and lists": {**NUMBERS, "day": pa.array(range(N), pa.date32()), "l": pa.array([[1]] * N)},
     "booleans and decimals": {"b": RNG.random(N) < 0.5, "d": pa.array(range(N)).cast(pa.decimal128(24, 2))},
+    "numbers in a dictionary": {"d": pa.array(np.arange(N) % 7).dictionary_encode(), "h": np.arange(N, dtype="f2")},
+    "large numbers": {"u": pa.array([2**64 - 1 - place for place in range(N)], pa.uint64()), "i": np.arange(N) + 2**60},
     "a dot in a name": {**NUMBERS, "n0.x": RNG.normal(size=N)},
     "mostly zero": {f"z{place}": np.where(RNG.random(N) < 0.5, 0.0, RNG.random(N)) for place in range(4)},
 }
@@ -137,3 +139,17 @@ def test_the_report_says_what_cannot_be_seen(tmp_path: Path) -> None:
     told = html(found, LIMITS)
     assert "0.25 % of the rows" in told
     assert "no trusted model was given" in told
+
+
+def test_columns_that_no_check_looks_at_are_named(tmp_path: Path) -> None:
+    odd = {**ODD["dates and lists"], **ODD["pseudonyms"], **ODD["constants"]}
+    sample = read(tmp_path, {**odd, "is_fraud": LABELS})
+    assert sorted(sample.left_out) == ["card", "day", "l", "x", "y"]
+
+
+def test_dictionaries_of_several_files_are_one(tmp_path: Path) -> None:
+    for number, texts in enumerate((["b", "c"], ["c", "a"])):
+        columns = {"t": pa.array(texts * 50).dictionary_encode(), "is_fraud": np.arange(100) % 2}
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
+    sample = read_rows(tmp_path, ["0.parquet", "1.parquet"], "is_fraud", 1000, "screened")
+    assert sample.categories["t"].tolist() == [1.0, 2.0] * 50 + [2.0, 0.0] * 50
