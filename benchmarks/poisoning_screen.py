@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from fraud_tables import Frauds, flipped, flooded, frauds, ranged, sample_of, triggered, write_scorer  # noqa: E402
 from kfp_custody.components._shared.scoring import Scorer, load_scorer  # noqa: E402
 from kfp_custody.components.poisoning_screen import disagreement, floods, label_errors, rules, spikes  # noqa: E402
-from kfp_custody.components.poisoning_screen.disagreement import Window  # noqa: E402
 from kfp_custody.components.poisoning_screen.findings import Check  # noqa: E402
+from kfp_custody.components.poisoning_screen.label_errors import Window  # noqa: E402
 from kfp_custody.components.poisoning_screen.limits import load_limits  # noqa: E402
 from kfp_custody.components.poisoning_screen.reporting import html, report_json, suspects  # noqa: E402
 from kfp_custody.components.poisoning_screen.rows import read_rows  # noqa: E402
@@ -78,7 +78,7 @@ def _label_errors() -> list[Result]:
         for seed in range(SEEDS):
             made = flipped(frauds(seed), seed, share)
             sample = sample_of(made)
-            found = label_errors.judge(_out_of_fold(made), sample.labels, LIMITS.label_errors)
+            found = label_errors.judge(_out_of_fold(made), sample.labels, None, LIMITS.label_errors)
             precisions.append(np.isin(found.suspects[: made.poisoned.size], made.poisoned).sum() / made.poisoned.size)
         goal = 0.8 if share == 0.03 else None
         name = f"{share:.0%} flipped, {SEEDS} seeds: precision at k"

@@ -13,7 +13,7 @@ NAME = "near_duplicates"
 _NEIGHBOURS = 11  # with the row itself; enough to hold a cluster of copies together
 _COLUMNS = 40  # columns at most by which rows are compared: copies are alike in any of them, and more only cost
 _PROBES = 1000  # rows whose nearest neighbour says what distances are usual
-_COMMONEST = 0.25  # a value that more rows have (a zero, mostly) makes rows equal that have little in common
+_COMMONEST = 0.1  # a value that more rows have (a zero, mostly) makes rows equal that have little in common
 
 
 def continuous(numbers: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -39,7 +39,7 @@ def test_flipped_labels_come_first(seed: int) -> None:
     sample = sample_of(made)
     limits = LIMITS.label_errors
     found = label_errors.judge(
-        label_errors.out_of_fold(sample.matrix()[1], sample.labels, limits.folds), sample.labels, limits
+        label_errors.out_of_fold(sample.matrix()[1], sample.labels, limits.folds), sample.labels, None, limits
     )
     first = found.suspects[: made.poisoned.size]
     assert np.isin(first, made.poisoned).sum() / made.poisoned.size >= 0.8

@@ -11,6 +11,7 @@ import pytest
 
 from fraud_tables import frauds
 from kfp_custody.components._shared.errors import InputRefused, Misconfigured
+from kfp_custody.components.poisoning_screen import label_errors
 from kfp_custody.components.poisoning_screen.limits import load_limits
 from kfp_custody.components.poisoning_screen.reporting import coverage, html, report_json, suspects
 from kfp_custody.components.poisoning_screen.rows import read_rows
@@ -83,6 +84,26 @@ def test_cleanlab_where_it_is_not_installed(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured) as caught:
         screen(sample, replace(LIMITS, label_errors=replace(LIMITS.label_errors, engine="cleanlab")))
     assert "cleanlab is not installed" in str(caught.value)
+
+
+def test_where_no_column_tells_the_label_no_label_is_wrong(tmp_path: Path) -> None:
+    """Each rare positive is then unlikely, and none of them is suspicious."""
+    columns = {f"n{place}": RNG.normal(size=6000) for place in range(4)}
+    found = screened(tmp_path, {**columns, "is_fraud": (RNG.random(6000) < 0.05).astype(int)})
+    assert found.names("UNKNOWN")[0] == "label_errors"
+    assert "recognise 0% of the positives" in found.checks[0].reason
+    assert "label_errors" not in found.checks[0].metrics
+
+
+def test_errors_that_an_earlier_window_has_as_well_are_usual() -> None:
+    labels = np.repeat([0, 1], [900, 100])
+    hard = np.where(labels == 1, np.where(np.arange(1000) % 2, 0.9, 0.05), 0.01)  # half of the positives look fine
+    limits = LIMITS.label_errors
+    alone = label_errors.judge(hard, labels, None, limits)
+    beside = label_errors.judge(hard, labels, label_errors.Window(labels, hard), limits)
+    assert (alone.verdict, beside.verdict) == ("WARNED", "PASSED")
+    assert alone.metrics["label_errors"] == beside.metrics["label_errors"] == 50
+    assert beside.metrics["label_error_excess"] == 0
 
 
 REFUSED: dict[str, dict[str, Any]] = {
