@@ -1,24 +1,16 @@
 """What a model of an earlier window, which the poison of this one cannot have reached, says about the labels."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from kfp_custody.components.poisoning_screen.chance import at_least
 from kfp_custody.components.poisoning_screen.findings import Check
+from kfp_custody.components.poisoning_screen.label_errors import Window
 from kfp_custody.components.poisoning_screen.limits import PASSED, BaseRate, Disagreement
 from kfp_custody.components.poisoning_screen.rows import Floats, Integers
 
 NAME, RATE = "trusted_disagreement", "base_rate"
-
-
-@dataclass(frozen=True)
-class Window:
-    """The earlier window: its labels, and their probabilities by models that never saw the row."""
-
-    labels: Integers
-    probabilities: Floats
 
 
 def disagreement(scores: Floats, labels: Integers, window: Window | None, limits: Disagreement) -> Check:

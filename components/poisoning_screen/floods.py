@@ -11,8 +11,9 @@ from kfp_custody.components.poisoning_screen.rows import Floats
 
 NAME = "near_duplicates"
 _NEIGHBOURS = 11  # with the row itself; enough to hold a cluster of copies together
+_COLUMNS = 40  # columns at most by which rows are compared: copies are alike in any of them, and more only cost
 _PROBES = 1000  # rows whose nearest neighbour says what distances are usual
-_COMMONEST = 0.25  # a value that more rows have (a zero, mostly) makes rows equal that have little in common
+_COMMONEST = 0.1  # a value that more rows have (a zero, mostly) makes rows equal that have little in common
 
 
 def continuous(numbers: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -35,8 +36,10 @@ def judge(columns: Mapping[str, Floats], limits: NearDuplicates) -> Check:
     """
     if len(columns) < limits.columns:
         return unknown(NAME, f"{len(columns)} columns of many values; {limits.columns} are needed to compare rows")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(columns))[:_COLUMNS])
+    compared = [values for place, values in enumerate(columns.values()) if place in chosen]
     points, member, weights = np.unique(
-        np.column_stack([_scaled(values) for values in columns.values()]),
+        np.column_stack([_scaled(values) for values in compared]),
         axis=0,
         return_inverse=True,
         return_counts=True,
@@ -65,7 +68,9 @@ def _clusters(points: Floats, distance: float) -> NDArray[np.int64]:
 
     tree = KDTree(points)
     probes = points[np.random.default_rng(0).permutation(len(points))[:_PROBES]]
-    usual = float(np.median(tree.query(probes, k=2)[0][:, 1]))
+    nearest = tree.query(probes, k=2)[0][:, 1]
+    # A flood of most rows would make its own distances the usual ones: those that are far below the rest do not count.
+    usual = float(np.median(nearest[nearest >= distance * np.quantile(nearest, 0.9)]))
     near, neighbours = tree.query(points, k=_NEIGHBOURS, distance_upper_bound=distance * usual)
     start, place = np.nonzero(np.isfinite(near))
     edges = (np.ones(start.size, dtype=bool), (start, neighbours[start, place]))
@@ -74,8 +79,11 @@ def _clusters(points: Floats, distance: float) -> NDArray[np.int64]:
 
 
 def _scaled(values: Floats) -> Floats:
-    """Return values in units of their quartiles, with long tails drawn in; what is missing lies in the middle."""
-    low, middle, high = np.nanquantile(values, (0.25, 0.5, 0.75))
-    unit = (high - low) / 1.349 or np.nanstd(values)
+    """Return values in units of their spread, with long tails drawn in; what is missing lies in the middle.
+
+    The spread is that of nine rows in ten: quartiles would be those of a flood of most rows.
+    """
+    low, middle, high = np.nanquantile(values, (0.05, 0.5, 0.95))
+    unit = (high - low) / 3.29 or np.nanstd(values)
     scaled: Floats = np.arcsinh((np.where(np.isnan(values), middle, values) - middle) / unit)
     return scaled

@@ -12,13 +12,14 @@ from kfp_custody.components._shared.errors import Misconfigured
 
 PASSED, WARNED, FAILED, UNKNOWN = "PASSED", "WARNED", "FAILED", "UNKNOWN"
 _FIELDS = {
-    "label_errors": ("folds", "confidence", "share"),
+    "label_errors": ("engine", "folds", "confidence", "share"),
     "trusted_disagreement": ("result", "confidence", "alpha", "overconfidence"),
     "base_rate": ("result", "z"),
     "near_duplicates": ("result", "distance", "rows", "columns"),
     "repeated_values": ("result", "repeats", "lift", "alpha"),
     "rules": ("result", "rows", "excess", "alpha"),
 }
+ENGINES = ("own", "cleanlab")
 CHECKS = tuple(_FIELDS)
 """Everything that is checked, by the names that evidence has for it."""
 
@@ -27,6 +28,7 @@ CHECKS = tuple(_FIELDS)
 class LabelErrors:
     """See the file; `warn` and `fail` are its `share`."""
 
+    engine: str
     folds: int
     confidence: float
     warn: float
@@ -126,6 +128,8 @@ def _limits(document: Any, source: str, sha256: str) -> Limits:
     if not isinstance(names, list) or any(name not in CHECKS for name in names):
         raise DocumentFault(f"must_judge is no list of {', '.join(CHECKS)}")
     labels, trusted, rate, near, repeated, rules = (_entry(root, check) for check in CHECKS)
+    if labels["engine"] not in ENGINES:
+        raise DocumentFault(f"label_errors.engine is none of {', '.join(ENGINES)}")
     share = require_keys(labels["share"], "label_errors.share", ("warn", "fail"))
     warn, fail = (_number(share[name], f"label_errors.share.{name}", 1.0) for name in ("warn", "fail"))
     if warn > fail:
@@ -138,6 +142,7 @@ def _limits(document: Any, source: str, sha256: str) -> Limits:
         suspects=_whole(root["suspects"], "suspects", 1, 1_000_000),
         must_judge=tuple(names),
         label_errors=LabelErrors(
+            labels["engine"],
             _whole(labels["folds"], "label_errors.folds", 2, 20),
             _number(labels["confidence"], "label_errors.confidence", 1.0),
             warn,

@@ -26,13 +26,15 @@ class Rows:
     """Some rows of a dataset.
 
     `places`: their numbers in the dataset, from 0, over its files in the order of the listing, shape (rows,).
-    `of`: how many rows the dataset has. `labels`: 0 or 1, shape (rows,). `columns`: all but the label.
+    `of`: how many rows the dataset has. `labels`: 0 or 1, shape (rows,). `columns`: numbers and texts, without the
+    label. `unread`: names of the columns that are neither.
     """
 
     places: Integers
     of: int
     labels: Integers
     columns: "pa.Table"
+    unread: tuple[str, ...] = ()
 
     @cached_property
     def numbers(self) -> Mapping[str, Floats]:
@@ -53,7 +55,7 @@ class Rows:
     def left_out(self) -> list[str]:
         """Names of the columns that no check looks at."""
         used = {*self.numbers, *self.categories}
-        return [name for name in self.columns.column_names if name not in used]
+        return [*(name for name in self.columns.column_names if name not in used), *self.unread]
 
     def matrix(self, without: Sequence[str] = ()) -> tuple[list[str], NDArray[np.float32]]:
         """Return names and values of the columns, shape (rows, columns), in single precision."""
@@ -80,12 +82,7 @@ class Rows:
         return _kind(self.columns.schema.field(name).type)
 
     def _numbers(self, name: str) -> Floats:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        column = self.columns.column(name)
-        column = pc.cast(column, pa.int8()) if pa.types.is_boolean(column.type) else column
-        values = np.array(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+        values = _floats(self.columns.column(name))
         values[np.abs(values) > LARGEST] = np.nan
         return values
 
@@ -152,7 +149,8 @@ def read_rows(root: Path, names: Sequence[str], label: str, most: int, role: str
         table = pa.concat_tables(parts)
     except (pa.ArrowException, ValueError) as error:
         raise _refused(role, f"not readable as Parquet ({type(error).__name__})") from error
-    return Rows(chosen, of, _labels(table.column(0), label, role), table.drop_columns([label]))
+    unread = tuple(name for name in schemas[0].names if name not in wanted)
+    return Rows(chosen, of, _labels(table.column(0), label, role), table.drop_columns([label]), unread)
 
 
 def _chosen(rows: int, most: int) -> Integers:
@@ -172,14 +170,22 @@ def _kind(kind: "pa.DataType") -> str:
     return "text" if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) else ""
 
 
-def _labels(column: "pa.ChunkedArray", label: str, role: str) -> Integers:
+def _floats(column: "pa.ChunkedArray") -> Floats:
+    """Return numbers or booleans, NaN where one is missing."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    if pa.types.is_boolean(column.type):
+        column = pc.cast(column, pa.int8())
+    return np.array(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+
+def _labels(column: "pa.ChunkedArray", label: str, role: str) -> Integers:
     if _kind(column.type) != "number":
         raise _refused(role, f"the label {label!r} is of the type {column.type}, neither number nor boolean")
-    column = pc.cast(column, pa.int8()) if pa.types.is_boolean(column.type) else column
-    values = np.array(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    values = _floats(column)
     wrong = int(np.count_nonzero(~np.isin(values, (0.0, 1.0))))
     if wrong:
         raise _refused(role, f"the label {label!r} is neither 0 nor 1 in {wrong} of {values.size} rows")

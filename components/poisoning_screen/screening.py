@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components._shared.scoring import Scorer
 from kfp_custody.components.poisoning_screen import disagreement, floods, label_errors, rules, spikes
-from kfp_custody.components.poisoning_screen.disagreement import Window
 from kfp_custody.components.poisoning_screen.findings import Check, unknown
+from kfp_custody.components.poisoning_screen.label_errors import Window
 from kfp_custody.components.poisoning_screen.limits import FAILED, PASSED, UNKNOWN, WARNED, Limits
 from kfp_custody.components.poisoning_screen.rows import Floats, Rows
 
@@ -47,7 +47,8 @@ def screen(rows: Rows, limits: Limits, trusted: Trusted | None = None) -> Screen
     probabilities = label_errors.out_of_fold(matrix, rows.labels, folds)
     columns = floods.continuous(rows.numbers)
     groups = spikes.repeated(columns, limits.repeated_values.repeats)
-    checks = [label_errors.judge(probabilities, rows.labels, limits.label_errors)]
+    window = _out_of_fold(trusted.window if trusted else None, folds)
+    checks = [label_errors.judge(probabilities, rows.labels, window, limits.label_errors)]
     scores: Floats | None = None
     if trusted is None:
         checks += [unknown(name, _ALONE) for name in (disagreement.NAME, disagreement.RATE, rules.NAME)]
@@ -60,7 +61,6 @@ def screen(rows: Rows, limits: Limits, trusted: Trusted | None = None) -> Screen
                 Check(name, FAILED, why, failed=True) for name in (disagreement.NAME, disagreement.RATE, rules.NAME)
             ]
         else:
-            window = _out_of_fold(trusted.window, folds)
             checks += [
                 disagreement.disagreement(scores, rows.labels, window, limits.trusted_disagreement),
                 disagreement.base_rate(scores, rows.labels, window, limits.base_rate),

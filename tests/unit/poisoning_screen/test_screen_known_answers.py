@@ -7,7 +7,7 @@ import pytest
 
 from fraud_tables import Frauds, flipped, flooded, frauds, ranged, sample_of, triggered, write_scorer
 from kfp_custody.components._shared.scoring import Scorer, load_scorer
-from kfp_custody.components.poisoning_screen import disagreement, label_errors
+from kfp_custody.components.poisoning_screen import disagreement, floods, label_errors
 from kfp_custody.components.poisoning_screen.findings import Check
 from kfp_custody.components.poisoning_screen.limits import load_limits
 from kfp_custody.components.poisoning_screen.screening import Screened, Trusted, screen
@@ -39,7 +39,7 @@ def test_flipped_labels_come_first(seed: int) -> None:
     sample = sample_of(made)
     limits = LIMITS.label_errors
     found = label_errors.judge(
-        label_errors.out_of_fold(sample.matrix()[1], sample.labels, limits.folds), sample.labels, limits
+        label_errors.out_of_fold(sample.matrix()[1], sample.labels, limits.folds), sample.labels, None, limits
     )
     first = found.suspects[: made.poisoned.size]
     assert np.isin(first, made.poisoned).sum() / made.poisoned.size >= 0.8
@@ -86,6 +86,13 @@ def test_a_flood_is_found_whole(share: float) -> None:
     assert (found.verdict, recall) == ("FAILED", 1.0)
     assert precision > 0.95, "the row that was copied is named too"
     assert found.metrics["flood_clusters"] == 1.0
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_a_flood_of_most_rows_does_not_become_the_usual(share: float) -> None:
+    made = flooded(frauds(2, rows=4000), 2, share)
+    found = floods.judge(floods.continuous(sample_of(made).numbers), LIMITS.near_duplicates)
+    assert (found.verdict, agreement(found, made)[0]) == ("FAILED", 1.0)
 
 
 def test_exact_copies_are_a_flood() -> None:

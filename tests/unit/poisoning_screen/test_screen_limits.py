@@ -48,6 +48,7 @@ def test_a_changed_limit_is_taken(tmp_path: Path) -> None:
         ("suspects", 0),
         ("must_judge", ["everything"]),
         ("must_judge", "label_errors"),
+        ("label_errors.engine", "other"),
         ("label_errors.folds", 1),
         ("label_errors.confidence", 0),
         ("label_errors.share", {"warn": 0.2, "fail": 0.1}),

@@ -1,5 +1,6 @@
 """Whatever the data is: a verdict, or a refusal that says why."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraud_tables import frauds
-from kfp_custody.components._shared.errors import InputRefused
+from kfp_custody.components._shared.errors import InputRefused, Misconfigured
+from kfp_custody.components.poisoning_screen import label_errors
 from kfp_custody.components.poisoning_screen.limits import load_limits
 from kfp_custody.components.poisoning_screen.reporting import coverage, html, report_json, suspects
 from kfp_custody.components.poisoning_screen.rows import read_rows
@@ -46,6 +48,8 @@ ODD: dict[str, dict[str, Any]] = {
     "pseudonyms": {**NUMBERS, "card": [f"card{number}" for number in range(N)]},
     "dates and lists": {**NUMBERS, "day": pa.array(range(N), pa.date32()), "l": pa.array([[1]] * N)},
     "booleans and decimals": {"b": RNG.random(N) < 0.5, "d": pa.array(range(N)).cast(pa.decimal128(24, 2))},
+    "numbers in a dictionary": {"d": pa.array(np.arange(N) % 7).dictionary_encode(), "h": np.arange(N, dtype="f2")},
+    "large numbers": {"u": pa.array([2**64 - 1 - place for place in range(N)], pa.uint64()), "i": np.arange(N) + 2**60},
     "a dot in a name": {**NUMBERS, "n0.x": RNG.normal(size=N)},
     "mostly zero": {f"z{place}": np.where(RNG.random(N) < 0.5, 0.0, RNG.random(N)) for place in range(4)},
 }
@@ -73,6 +77,33 @@ def test_a_zero_in_most_rows_is_no_flood(tmp_path: Path) -> None:
     columns = {f"z{place}": np.where(zero[:, place], 0.0, RNG.random(2000)) for place in range(5)}
     found = screened(tmp_path, {**columns, "is_fraud": (RNG.random(2000) < 0.2).astype(int)})
     assert "near_duplicates" in found.names("UNKNOWN")
+
+
+def test_cleanlab_where_it_is_not_installed(tmp_path: Path) -> None:
+    sample = read(tmp_path, {**NUMBERS, "is_fraud": LABELS})
+    with pytest.raises(Misconfigured) as caught:
+        screen(sample, replace(LIMITS, label_errors=replace(LIMITS.label_errors, engine="cleanlab")))
+    assert "cleanlab is not installed" in str(caught.value)
+
+
+def test_where_no_column_tells_the_label_no_label_is_wrong(tmp_path: Path) -> None:
+    """Each rare positive is then unlikely, and none of them is suspicious."""
+    columns = {f"n{place}": RNG.normal(size=6000) for place in range(4)}
+    found = screened(tmp_path, {**columns, "is_fraud": (RNG.random(6000) < 0.05).astype(int)})
+    assert found.names("UNKNOWN")[0] == "label_errors"
+    assert "recognise 0% of the positives" in found.checks[0].reason
+    assert "label_errors" not in found.checks[0].metrics
+
+
+def test_errors_that_an_earlier_window_has_as_well_are_usual() -> None:
+    labels = np.repeat([0, 1], [900, 100])
+    hard = np.where(labels == 1, np.where(np.arange(1000) % 2, 0.9, 0.05), 0.01)  # half of the positives look fine
+    limits = LIMITS.label_errors
+    alone = label_errors.judge(hard, labels, None, limits)
+    beside = label_errors.judge(hard, labels, label_errors.Window(labels, hard), limits)
+    assert (alone.verdict, beside.verdict) == ("WARNED", "PASSED")
+    assert alone.metrics["label_errors"] == beside.metrics["label_errors"] == 50
+    assert beside.metrics["label_error_excess"] == 0
 
 
 REFUSED: dict[str, dict[str, Any]] = {
@@ -129,3 +160,17 @@ def test_the_report_says_what_cannot_be_seen(tmp_path: Path) -> None:
     told = html(found, LIMITS)
     assert "0.25 % of the rows" in told
     assert "no trusted model was given" in told
+
+
+def test_columns_that_no_check_looks_at_are_named(tmp_path: Path) -> None:
+    odd = {**ODD["dates and lists"], **ODD["pseudonyms"], **ODD["constants"]}
+    sample = read(tmp_path, {**odd, "is_fraud": LABELS})
+    assert sorted(sample.left_out) == ["card", "day", "l", "x", "y"]
+
+
+def test_dictionaries_of_several_files_are_one(tmp_path: Path) -> None:
+    for number, texts in enumerate((["b", "c"], ["c", "a"])):
+        columns = {"t": pa.array(texts * 50).dictionary_encode(), "is_fraud": np.arange(100) % 2}
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
+    sample = read_rows(tmp_path, ["0.parquet", "1.parquet"], "is_fraud", 1000, "screened")
+    assert sample.categories["t"].tolist() == [1.0, 2.0] * 50 + [2.0, 0.0] * 50
