@@ -8,6 +8,7 @@
 | check-profile-drift, analyse-canary, finish-rollout | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | collect-logs | https://slsa.dev/provenance/v1 | its buildType |
 | monitor-inference, start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| scan-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -44,6 +45,7 @@ SHARD_MASKING = Kind("mask-shard", TEST_RESULT)
 SHARD_ATTESTATION = Kind("attest-shard", PROVENANCE)
 TRAINING = Kind("train-model", PROVENANCE)
 MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
+SCAN = Kind("scan-model", TEST_RESULT)
 DRIFT = Kind("check-drift", TEST_RESULT)
 PROFILE_DRIFT = Kind("check-profile-drift", TEST_RESULT)
 MONITORING = Kind("monitor-inference", TEST_RESULT)
@@ -61,5 +63,6 @@ KINDS = {
         *(TRAINING, MODEL_SIGNATURE, DRIFT, PROFILE, DECISION, DEPLOYMENT),
         *(CANARY, ROLLOUT, PROFILE_DRIFT),
         *(COLLECTION, MONITORING, RETRAINING),
+        SCAN,
     )
 }

@@ -26,6 +26,7 @@ from kfp_custody.components._shared.kinds import (
     PROFILE_DRIFT,
     RETRAINING,
     ROLLOUT,
+    SCAN,
     SHARD_ATTESTATION,
     SHARD_MASKING,
 )
@@ -107,6 +108,7 @@ def test_its_public_keys_are_those_of_its_trust_file(version: Version) -> None:
 BESIDE = (
     *(SHARD_MASKING, SHARD_ATTESTATION, FETCHING, PROFILE, PROFILE_DRIFT, CANARY, ROLLOUT),
     *(COLLECTION, MONITORING, RETRAINING),
+    SCAN,
 )
 
 
