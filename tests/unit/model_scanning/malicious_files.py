@@ -194,9 +194,9 @@ def _outer_memo() -> bytes:
     wrapper = text("joblib.numpy_pickle") + text("NumpyArrayWrapper") + b"\x93)\x81}(" + text("subclass")
     wrapper += text("numpy") + text("ndarray") + b"\x93" + text("shape") + b"K\x01\x85" + text("order") + text("C")
     wrapper += text("dtype") + text("numpy") + text("dtype") + b"\x93" + text("O8") + b"\x89\x88\x87R"
-    inner = text("builtins") + b"q\x050" + text("set") + b"q\x060"
-    # On its own: memo 5 and 6. As the rest of the outer one they are the same, so these two names come from the outer.
-    return outer + wrapper + b"ub" + inner + b"(lq\x00q\x010h\x00h\x01\x93.." + b"."
+    # On its own the inner pickle has nothing in its memo but builtins and set; MEMOIZE counts on in the outer one.
+    inner = b"\x80\x04" + text("builtins") + b"\x940" + text("set") + b"\x940h\x00h\x01\x93)R."
+    return outer + wrapper + b"ub" + inner + b"."
 
 
 def _arrays(mark: Call, payload: bytes) -> dict[str, list[bytes]]:
