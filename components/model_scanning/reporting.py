@@ -46,6 +46,7 @@ def report_json(scan: Scan, allowed: Allowed) -> bytes:
             "allow_list": {"name": allowed.source, "sha256": allowed.sha256},
             "coverage": coverage(scan),
             "metrics": metrics(scan),
+            "opinions": dict(scan.opinions),
             "items": items,
             "items_left_out": len(scan.items) - len(items),
         }
@@ -60,6 +61,7 @@ def html(scan: Scan, allowed: Allowed) -> str:
     ]
     left_out = len(scan.items) - len(rows)
     more = paragraph(f"{left_out} more are in report.json, or counted there.") if left_out else ""
+    others = ", ".join(f"{name}: {word}" for name, word in scan.opinions.items())
     declared = scan.fault or f"{scan.declared}, and the model's one file is of that format"
     return page(
         "Scan of the model's files",
@@ -67,6 +69,7 @@ def html(scan: Scan, allowed: Allowed) -> str:
         [
             Section("Declared format", paragraph(declared)),
             Section("Files, and what is in them", table(("file", "format", "result", "finding"), rows) + more),
+            Section("Other scanners", paragraph(others or "None is installed beside this stage.")),
             Section("Allow-list", paragraph(f"{allowed.source}, sha256:{allowed.sha256}")),
         ],
         "Nothing was imported, made or executed. What is not on the allow-list or cannot be read to its end fails.",

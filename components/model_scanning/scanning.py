@@ -1,7 +1,7 @@
 """A scan of a model directory: what it declares to be, and what every file of it is."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ from kfp_custody.components._shared.errors import InputRefused
 from kfp_custody.components._shared.scoring import SIGNATURE, read_signature
 from kfp_custody.components.model_scanning.allowing import Allowed
 from kfp_custody.components.model_scanning.formats import FAILED, PASSED, WARNED, Item, Scanner
+from kfp_custody.components.model_scanning.opinions import CLEAR, FLAGGED, opinions
 from kfp_custody.components.model_scanning.reading import View
 
 # What signature.json may declare -> the format that the bytes must then be of.
@@ -20,24 +21,31 @@ _MOST_ITEMS = 100_000
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found: the declared format (or why it is none), and every file with what is in it, in its order."""
+    """What was found: the declared format (or why it is none), and every file with what is in it, in its order.
+
+    `opinions`: what other scanners say, which warns at most.
+    """
 
     declared: str
     fault: str
     items: tuple[Item, ...]
     bytes: int
+    opinions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
         """The worst of all."""
         found = {item.verdict for item in self.items} | ({FAILED} if self.fault else set())
+        found |= {WARNED} if FLAGGED in self.opinions.values() else set()
         return FAILED if FAILED in found else WARNED if WARNED in found else PASSED
 
     def named(self, verdict: str) -> list[str]:
         """Return the names of the checks that came to a verdict: the declaration, and each file of the model."""
         own = FAILED if self.fault else PASSED
         files = [f"file:{item.name}" for item in self.items if item.verdict == verdict and "!" not in item.name]
-        return (["declared-format"] if own == verdict else []) + files
+        words = {CLEAR: PASSED, FLAGGED: WARNED}
+        others = [f"opinion:{name}" for name, word in self.opinions.items() if words.get(word) == verdict]
+        return (["declared-format"] if own == verdict else []) + files + others
 
 
 def scan_model_tree(root: Path, listing: Listing, allowed: Allowed, scratch: Path) -> Scan:
@@ -66,7 +74,7 @@ def scan_model_tree(root: Path, listing: Listing, allowed: Allowed, scratch: Pat
     formats = {item.name: item.format for item in items}
     if not fault and formats[file] != DECLARED[declared]:
         fault = f"{ascii(file)[1:-1]} is of the format {formats[file]}, and declared is {declared}"
-    return Scan(declared, fault, tuple(items[:_MOST_ITEMS]), listing.size)
+    return Scan(declared, fault, tuple(items[:_MOST_ITEMS]), listing.size, opinions(root, names))
 
 
 def _declaration(root: Path) -> tuple[str, str, str]:
