@@ -22,6 +22,7 @@ CATALOG: dict[str, str] = {
     "attest_shard": "data_attestation",
     "train_model": "model_training",
     "sign_model": "artifact_signing",
+    "scan_model": "model_scanning",
     "check_drift": "drift_detection",
     "check_profile_drift": "drift_detection",
     "profile_dataset": "drift_detection",

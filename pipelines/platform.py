@@ -64,6 +64,7 @@ NEEDS = {
     "data_attestation": Needs(("250m", "1"), ("256Mi", "2Gi"), "2Gi", 120),
     "model_training": Needs(("1", "4"), ("2Gi", "8Gi"), "4Gi", 360),
     "artifact_signing": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 30),
+    "model_scanning": Needs(("250m", "1"), ("512Mi", "2Gi"), "5Gi", 60),
     "drift_detection": Needs(("500m", "2"), ("1Gi", "4Gi"), "2Gi", 120),
     "metrics_publishing": Needs(("100m", "1"), ("128Mi", "512Mi"), "1Gi", 30),
     "retraining": Needs(("100m", "1"), ("256Mi", "1Gi"), "1Gi", 60),
@@ -88,6 +89,7 @@ RETRIES = {
     "attest_shard": 2,
     "train_model": 1,  # the same seed gives the same model; costs hours, and leaves another run in MLflow
     "sign_model": 2,  # the bytes stay; keyless, one more entry in a public log
+    "scan_model": 2,  # reads, and signs what it read
     "profile_dataset": 2,
     "check_drift": 2,  # reads, and signs what it read
     "publish_metrics": 2,  # pushes the same numbers again

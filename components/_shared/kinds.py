@@ -10,6 +10,7 @@
 | monitor-inference, start-retraining | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | screen-poisoning | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | audit-robustness | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
+| scan-model | https://in-toto.io/attestation/test-result/v0.1 | custody_test |
 | sign-model | https://model_signing/signature/v1.0 | the predicate |
 | enforce-policy | https://slsa.dev/verification_summary/v1 | the predicate |
 """
@@ -46,6 +47,7 @@ SHARD_MASKING = Kind("mask-shard", TEST_RESULT)
 SHARD_ATTESTATION = Kind("attest-shard", PROVENANCE)
 TRAINING = Kind("train-model", PROVENANCE)
 MODEL_SIGNATURE = Kind("sign-model", OPENSSF_MODEL)
+SCAN = Kind("scan-model", TEST_RESULT)
 DRIFT = Kind("check-drift", TEST_RESULT)
 PROFILE_DRIFT = Kind("check-profile-drift", TEST_RESULT)
 MONITORING = Kind("monitor-inference", TEST_RESULT)
@@ -67,5 +69,6 @@ KINDS = {
         *(COLLECTION, MONITORING, RETRAINING),
         POISONING,
         ROBUSTNESS,
+        SCAN,
     )
 }

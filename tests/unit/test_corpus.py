@@ -28,6 +28,7 @@ from kfp_custody.components._shared.kinds import (
     RETRAINING,
     ROBUSTNESS,
     ROLLOUT,
+    SCAN,
     SHARD_ATTESTATION,
     SHARD_MASKING,
 )
@@ -111,6 +112,7 @@ BESIDE = (
     *(COLLECTION, MONITORING, RETRAINING),
     POISONING,
     ROBUSTNESS,
+    SCAN,
 )
 
 

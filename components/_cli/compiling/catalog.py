@@ -40,6 +40,7 @@ _ENTRIES = {
     "pii_masking": Entry("data_processing", ("privacy", "pii", "masking")),
     "data_attestation": Entry("data_processing", ("supply-chain", "in-toto", "attestation", "dvc")),
     "model_training": Entry("training", ("classification", "provenance", "slsa"), (("MLflow", ">=3.17.2"),)),
+    "model_scanning": Entry("evaluation", ("supply-chain", "pickle", "malware", "in-toto")),
     "artifact_signing": Entry("training", ("supply-chain", "signing", "openssf")),
     "retraining": Entry("monitoring", ("retraining", "schedule", "in-toto")),
     "metrics_publishing": Entry("evaluation", ("monitoring", "prometheus"), (("Pushgateway", ">=1.5.1"),)),

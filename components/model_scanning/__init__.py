@@ -1,0 +1,1 @@
+"""Scanning a model's files without loading them."""

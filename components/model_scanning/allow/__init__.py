@@ -1,0 +1,1 @@
+"""Allow-lists that ship with the room."""
