@@ -5,12 +5,13 @@ import math
 import numpy as np
 
 from kfp_custody.components.poisoning_screen.chance import at_least
-from kfp_custody.components.poisoning_screen.findings import Check
+from kfp_custody.components.poisoning_screen.findings import Check, unknown
 from kfp_custody.components.poisoning_screen.label_errors import Window
 from kfp_custody.components.poisoning_screen.limits import PASSED, BaseRate, Disagreement
 from kfp_custody.components.poisoning_screen.rows import Floats, Integers
 
 NAME, RATE = "trusted_disagreement", "base_rate"
+_SURE = 20  # rows; among fewer, what was flipped would not stand out
 
 
 def disagreement(scores: Floats, labels: Integers, window: Window | None, limits: Disagreement) -> Check:
@@ -43,6 +44,8 @@ def disagreement(scores: Floats, labels: Integers, window: Window | None, limits
     ranked = np.flatnonzero(against)
     ranked = ranked[np.argsort(-scores[ranked], kind="stable")]
     found = chance < limits.alpha
+    if not found and trials < _SURE:
+        return unknown(NAME, f"the trusted model is sure of {trials} rows, too few to miss any")
     said = f"{reason}; by chance {chance:.1e}"
     return Check(NAME, limits.result if found else PASSED, said, metrics, ranked if found else ranked[:0])
 

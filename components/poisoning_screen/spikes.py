@@ -13,7 +13,11 @@ NAME = "repeated_values"
 
 
 def repeated(columns: Mapping[str, Floats], repeats: int) -> dict[str, list[Integers]]:
-    """Return, for each column that has any, the rows of every value that so many have."""
+    """Return, for each column that has any, the rows of every value that far more rows have than is usual in it.
+
+    Usual is the number of rows that share the value of a row in the middle: one in a measurement, some in a date or an
+    age. So many times that is far more.
+    """
     found = {}
     for name, values in columns.items():
         order = np.argsort(values, kind="stable")
@@ -21,7 +25,8 @@ def repeated(columns: Mapping[str, Floats], repeats: int) -> dict[str, list[Inte
         ordered = ordered[: int(np.count_nonzero(~np.isnan(ordered)))]  # NaN sorts last
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if ordered.size else order[:0]
         lengths = np.diff(np.append(starts, ordered.size))
-        groups = [order[starts[one] : starts[one] + lengths[one]] for one in np.flatnonzero(lengths >= repeats)]
+        usual = float(np.median(np.repeat(lengths, lengths))) if ordered.size else 1.0
+        groups = [order[starts[one] : starts[one] + lengths[one]] for one in np.flatnonzero(lengths >= repeats * usual)]
         if groups:
             found[name] = groups
     return found

@@ -11,7 +11,7 @@ import pytest
 
 from fraud_tables import frauds
 from kfp_custody.components._shared.errors import InputRefused, Misconfigured
-from kfp_custody.components.poisoning_screen import label_errors
+from kfp_custody.components.poisoning_screen import disagreement, label_errors
 from kfp_custody.components.poisoning_screen.limits import load_limits
 from kfp_custody.components.poisoning_screen.reporting import coverage, html, report_json, suspects
 from kfp_custody.components.poisoning_screen.rows import read_rows
@@ -95,6 +95,13 @@ def test_where_no_column_tells_the_label_no_label_is_wrong(tmp_path: Path) -> No
     assert "label_errors" not in found.checks[0].metrics
 
 
+def test_values_that_repeat_as_values_of_the_column_do_are_no_trigger(tmp_path: Path) -> None:
+    """An age in days stands for a person, and so may tell the label; it repeats as often as others."""
+    person = np.repeat(np.arange(300), 20)
+    columns = {"age": person * 1.5, "n": RNG.normal(size=6000), "is_fraud": (person % 10 == 0).astype(int)}
+    assert "repeated_values" in screened(tmp_path, columns).names("PASSED")
+
+
 def test_errors_that_an_earlier_window_has_as_well_are_usual() -> None:
     labels = np.repeat([0, 1], [900, 100])
     hard = np.where(labels == 1, np.where(np.arange(1000) % 2, 0.9, 0.05), 0.01)  # half of the positives look fine
@@ -104,6 +111,13 @@ def test_errors_that_an_earlier_window_has_as_well_are_usual() -> None:
     assert (alone.verdict, beside.verdict) == ("WARNED", "PASSED")
     assert alone.metrics["label_errors"] == beside.metrics["label_errors"] == 50
     assert beside.metrics["label_error_excess"] == 0
+
+
+def test_a_trusted_model_that_is_never_sure_is_no_pass() -> None:
+    labels = np.arange(1000) % 2
+    limits = LIMITS.trusted_disagreement
+    assert disagreement.disagreement(np.full(1000, 0.5), labels, None, limits).verdict == "UNKNOWN"
+    assert disagreement.disagreement(np.full(1000, 0.99), labels, None, limits).verdict == "FAILED"
 
 
 REFUSED: dict[str, dict[str, Any]] = {
