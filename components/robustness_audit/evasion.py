@@ -1,10 +1,10 @@
 """A decision-based attack on all rows at once: only whether the model detects a changed row is asked, as of a service.
 
 HopSkipJump (J. Chen, M. I. Jordan, M. J. Wainwright, 2020): from a point on the model's boundary, random steps tell
-where the boundary runs, a step away from it and back towards the row finds a nearer one. Three
-things are added. Every point is moved to the nearest allowed one before it is asked about. Beside the paper's step the
-row's own way straight ahead to the estimated boundary is tried, the shortest where the boundary is flat. And at the
-end what need not be changed is put back, and changes of one feature alone are tried, which suits models of few features.
+where the boundary runs, a step away from it and back towards the row finds a nearer one. Three things are added. Every
+point is moved to the nearest allowed one before it is asked about. Beside the paper's step the row's own way straight
+ahead to the estimated boundary is tried, the shortest where the boundary is flat. And at the end what need not be
+changed is put back, and changes of one feature alone are tried, which suits models that look at few.
 """
 
 from collections.abc import Iterator
