@@ -253,6 +253,6 @@ def _example(space: Space, points: Points, distances: Floats, row: int) -> Examp
     order = [place for place in np.argsort(-np.abs(shifts), kind="stable") if shifts[place] != 0.0]
     return Example(
         float(distances[row]),
-        tuple((space.numbers[place].name, round(float(shifts[place]), 2)) for place in order),
+        tuple((space.numbers[place].name, float(f"{shifts[place]:.2g}")) for place in order),
         tuple(choice.name for choice, code in zip(space.choices, points.codes[row], strict=True) if code != OWN),
     )
