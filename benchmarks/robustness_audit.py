@@ -59,7 +59,9 @@ def _environment(root: Path) -> Path:
     ready = root / "ready"
     if not ready.exists():
         venv.create(root, with_pip=True, clear=True)
-        same = [f"{name}=={version(name)}" for name in ("numpy", "scipy", "scikit-learn")]
+        same = [
+            f"{name}=={version(name)}" for name in ("numpy", "scipy", "scikit-learn", "packaging")
+        ]  # ART forgets one
         wanted = [f"adversarial-robustness-toolbox=={ART}", *same]
         subprocess.run([str(python), "-m", "pip", "install", "-q", "--only-binary", ":all:", *wanted], check=True)
         ready.touch()

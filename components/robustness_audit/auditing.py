@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfp_custody.components._shared.columns import Columns, as_arrow, unreadable
-from kfp_custody.components._shared.errors import InputRefused
+from kfp_custody.components._shared.errors import InputRefused, Misconfigured
 from kfp_custody.components._shared.scoring import LARGEST, Scorer
 from kfp_custody.components.robustness_audit.constraints import Constraints, Rule
 from kfp_custody.components.robustness_audit.evasion import Donors, attack
@@ -89,8 +89,14 @@ def audit(columns: Columns, scorer: Scorer, label: str, constraints: Constraints
 
     Raises:
         InputRefused: the dataset lacks the label or a feature, or has no positive row.
-        Misconfigured: the constraints do not fit the model, or leave nothing to change.
+        Misconfigured: the label is not the model's; the constraints do not fit the model, or leave nothing to change.
     """
+    if label != scorer.signature.label:
+        raise Misconfigured(
+            "The label is not the one that the model was trained to detect.",
+            evidence=f"label {label!r}, the model's is {scorer.signature.label!r}",
+            remedy="Name the model's label.",
+        )
     rules = constraints.rules(scorer.features)
     random = np.random.default_rng(limits.seed)
     labels = _labels(columns, label)
@@ -247,6 +253,6 @@ def _example(space: Space, points: Points, distances: Floats, row: int) -> Examp
     order = [place for place in np.argsort(-np.abs(shifts), kind="stable") if shifts[place] != 0.0]
     return Example(
         float(distances[row]),
-        tuple((space.numbers[place].name, round(float(shifts[place]), 2)) for place in order),
+        tuple((space.numbers[place].name, float(f"{shifts[place]:.2g}")) for place in order),
         tuple(choice.name for choice, code in zip(space.choices, points.codes[row], strict=True) if code != OWN),
     )

@@ -2,9 +2,9 @@
 
 HopSkipJump (J. Chen, M. I. Jordan, M. J. Wainwright, 2020): from a point on the model's boundary, random steps tell
 where the boundary runs, a step away from it and back towards the row finds a nearer one. Three things are added. Every
-point is moved to the nearest allowed one before it is asked about. Beside the step of the paper the foot of the row on
-the estimated boundary is tried, which is where a boundary that is flat is nearest. And at the ends each feature that
-need not be changed is put back, which models that look at few features (trees) reward.
+point is moved to the nearest allowed one before it is asked about. Beside the paper's step the row's own way straight
+ahead to the estimated boundary is tried, the shortest where the boundary is flat. And at the end what need not be
+changed is put back, and changes of one feature alone are tried, which suits models that look at few.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,10 @@ import numpy as np
 from kfp_custody.components.robustness_audit.space import OWN, Bools, Floats, Ints, Points, Space
 
 _NEAREST, _RANDOM, _LAST_RESORT = 8, 4, 256  # starting points a row
-_FINE, _EXACT = 8, 50  # halvings of a line
+_FINE, _EXACT, _CUTS = 3, 12, 7  # rounds of cutting a line, and cuts in a round
 _AT_ONCE = 1 << 22  # numbers, to bound memory
-_HALVINGS = 8  # of a step that goes too far or not far enough
-_PROBES = (
-    30  # random steps in the first iteration, one a feature where there are more; later times the iteration's root
-)
-_BESIDE = 1.02  # a foot is tried a little beyond the boundary, whose direction is an estimate
+_HALVINGS = 5  # lengths that a step is tried in
+_PROBES = 40  # random steps in an iteration; one a feature where there are more
 
 
 def attack(space: Space, donors: "Donors", iterations: int, seed: int) -> tuple[Points, Floats]:
@@ -51,7 +48,7 @@ def attack(space: Space, donors: "Donors", iterations: int, seed: int) -> tuple[
     for candidates in (*_single_changes(space, donors), _single_switches(space)):
         best, distances = _nearer(space, candidates, best, distances)
     found = np.flatnonzero(np.isfinite(distances))
-    best = _put(best, found, _halved(space, best.take(found), _EXACT))
+    best = _put(best, found, _shortened(space, best.take(found), _EXACT))
     return best, np.where(np.isfinite(distances), space.distances(best), np.inf)
 
 
@@ -136,7 +133,7 @@ def _as_donors(space: Space, donors: Donors, rows: Ints, chosen: Ints, *, own: b
 def _nearer(space: Space, candidates: Points, best: Points, distances: Floats) -> tuple[Points, Floats]:
     """Return the best of what was there and of the candidates that pass, each moved towards its row."""
     passing = candidates.take(space.passes(candidates))
-    passing = _halved(space, passing, _FINE)
+    passing = _shortened(space, passing, _FINE)
     far = space.distances(passing)
     rows, chosen = _first_by_row(passing.rows, far)
     closer = far[chosen] < distances[rows]
@@ -145,7 +142,7 @@ def _nearer(space: Space, candidates: Points, best: Points, distances: Floats) -
     return best, distances
 
 
-def _halved(space: Space, points: Points, halvings: int) -> Points:
+def _shortened(space: Space, points: Points, rounds: int) -> Points:
     """Move points that pass towards their rows, up to the boundary; what is returned passes."""
     own, ends = space.own[points.rows], points.values
     low, high = np.zeros(len(points.rows)), np.ones(len(points.rows))
@@ -153,13 +150,20 @@ def _halved(space: Space, points: Points, halvings: int) -> Points:
         unmoved = space.allowed(points.rows, own, points.codes)
         there = space.passes(unmoved)
         points, high = _choose(there, unmoved, points), np.where(there, 0.0, high)
-    for _ in range(halvings):
-        middle = (low + high) / 2
-        trial = space.allowed(points.rows, own + middle[:, None] * (ends - own), points.codes)
-        passing = space.passes(trial)
-        low, high = np.where(passing, low, middle), np.where(passing, middle, high)
+    count = len(points.rows)
+    every, again = np.arange(count), np.repeat(np.arange(count), _CUTS)
+    for _ in range(rounds):
+        cuts = low[:, None] + (high - low)[:, None] * np.arange(1, _CUTS + 1) / (_CUTS + 1)
+        moved = own[again] + cuts.reshape(-1, 1) * (ends - own)[again]
+        trials = space.allowed(points.rows[again], moved, points.codes[again])
+        passing = np.column_stack((space.passes(trials).reshape(count, _CUTS), np.ones(count, dtype=bool)))
+        first = passing.argmax(axis=1)  # the nearest cut that passes, or the end
+        edges = np.column_stack((low, cuts, high))
+        low, high = edges[every, first], edges[every, first + 1]
+        trial = trials.take(every * _CUTS + np.minimum(first, _CUTS - 1))
         # Rounded to whole numbers, a point nearer on the line may be farther away.
-        points = _choose(passing & (space.distances(trial) <= space.distances(points)), trial, points)
+        closer = (first < _CUTS) & (space.distances(trial) <= space.distances(points))
+        points = _choose(closer, trial, points)
     return points
 
 
@@ -167,28 +171,22 @@ def _step(space: Space, at: Points, number: int, random: np.random.Generator) ->
     """Return the next points: they pass, and are where the model's boundary is nearer or may soon be."""
     far = space.distances(at)
     normal = _normal(space, at, far, number, random)
-    shifts = space.shifts(at)
-    foot = np.maximum((shifts * normal).sum(axis=1), 0.0)
-    feet = _moved(space, at, -shifts + _BESIDE * foot[:, None] * normal)
-    size = far / np.sqrt(number)
-    ahead, passing = at, np.zeros(len(at.rows), dtype=bool)
-    for _ in range(_HALVINGS):
-        waiting = np.flatnonzero(~passing)
-        if not waiting.size:
-            break
-        trial = _moved(space, at.take(waiting), size[waiting, None] * normal[waiting])
-        now = space.passes(trial)
-        passing[waiting] = now
-        ahead = _put(ahead, waiting[now], trial.take(now))
-        size[waiting[~now]] /= 2
+    # As far out as `at`, straight ahead: beyond the foot of the row, which is no farther.
+    feet = _moved(space, at, far[:, None] * normal - space.shifts(at))
+    sizes = far[:, None] / np.sqrt(number) * 0.5 ** np.arange(_HALVINGS)
+    again = np.repeat(np.arange(len(at.rows)), _HALVINGS)
+    trials = _moved(space, at.take(again), sizes.reshape(-1, 1) * normal[again])
+    passing = space.passes(trials).reshape(sizes.shape)
+    longest = trials.take(np.arange(len(at.rows)) * _HALVINGS + passing.argmax(axis=1))
+    ahead = _choose(np.asarray(passing.any(axis=1)), longest, at)
     feet = feet.take(space.passes(feet))
-    both = _halved(space, _joined(ahead, feet), _FINE)
+    both = _shortened(space, _joined(ahead, feet), _FINE)
     return both.take(_first_by_row(both.rows, space.distances(both))[1])
 
 
 def _normal(space: Space, at: Points, far: Floats, number: int, random: np.random.Generator) -> Floats:
     """Estimate the direction from the boundary to where rows pass, in standard deviations, of length 1 or 0."""
-    probes = int(max(_PROBES, len(space.numbers)) * np.sqrt(number))
+    probes = max(_PROBES, len(space.numbers))
     at_once = max(_AT_ONCE // (probes * len(space.numbers)), 1)
     some = [np.arange(start, min(start + at_once, len(far))) for start in range(0, len(far), at_once)]
     return np.concatenate([_normal_of(space, at.take(rows), far[rows], number, probes, random) for rows in some])
@@ -202,7 +200,7 @@ def _normal_of(space: Space, at: Points, far: Floats, number: int, probes: int, 
     steps = random.standard_normal((count, probes, features)) * reach[:, None, :]
     repeated = at.take(np.repeat(np.arange(count), probes))
     around = _moved(space, repeated, steps.reshape(-1, features))
-    taken = (space.shifts(around) - space.shifts(repeated)).reshape(count, probes, features)
+    taken = space.shifts(around).reshape(count, probes, features) - space.shifts(at)[:, None, :]
     answers = np.where(space.passes(around), 1.0, -1.0).reshape(count, probes)
     mean = answers.mean(axis=1, keepdims=True)
     answers = np.where(np.abs(mean) < 1.0, answers - mean, answers)

@@ -104,7 +104,7 @@ def _how_far(found: Audit) -> str:
 def _worst(found: Audit) -> str:
     rows = []
     for example in found.worst:
-        moved = [f"{name} {shift:+.2f}" for name, shift in example.shifts]
+        moved = [f"{name} {shift:+.2g}" for name, shift in example.shifts]
         more = [f"and {len(moved) - _SHOWN} more"] if len(moved) > _SHOWN else []
         told = ", ".join([*(f"{name} switched" for name in example.switched), *moved[:_SHOWN], *more])
         rows.append([example.distance, told])

@@ -86,6 +86,7 @@ class Space:
         self.deviations = np.array([number.deviation for number in numbers])
         self.integer = np.array([number.integer for number in numbers], dtype=bool)
         self.movable = np.isfinite(self.own)
+        self._complete = bool(self.movable.all())
         low, high = (np.array([getattr(number, end) for number in numbers]) for end in ("low", "high"))
         # A row that lies outside of the box may stay where it is.
         self._low = np.fmin(np.where(self.integer, np.ceil(low), low), self.own)
@@ -121,17 +122,21 @@ class Space:
             values: Shape (points, numbers); NaN leaves a number as it is.
             codes: Shape (points, choices).
         """
-        own = self.own[rows]
-        values = np.clip(values, self._low[rows], self._high[rows])
-        whole = np.clip(np.rint(values), self._low[rows], self._high[rows])
-        values = np.where(self.integer & (values != own), whole, values)
-        values = np.where(self.movable[rows] & np.isfinite(values), values, own)
+        own, low, high = self.own[rows], self._low[rows], self._high[rows]
+        values = np.clip(values, low, high)
+        if self.integer.any():
+            whole = np.clip(np.rint(values), low, high)
+            values = np.where(self.integer & (values != own), whole, values)
+        known = np.isfinite(values)
+        if not (self._complete and known.all()):
+            values = np.where(known & self.movable[rows], values, own)
         return Points(rows, values, np.where(codes == self.own_codes[rows], OWN, codes))
 
     def shifts(self, points: Points) -> Floats:
         """Return how far each number was moved, in standard deviations, shape (points, numbers)."""
         own = self.own[points.rows]
-        return np.where(self.movable[points.rows], (points.values - own) / self.deviations, 0.0)
+        shifts = (points.values - own) / self.deviations
+        return shifts if self._complete else np.where(self.movable[points.rows], shifts, 0.0)
 
     def distances(self, points: Points) -> Floats:
         """Return how far points are from their rows: L2 in standard deviations, and the cost of each switch."""

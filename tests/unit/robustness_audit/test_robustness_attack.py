@@ -18,7 +18,7 @@ def everything_free(scorer, columns, names, rows):
     return Space(scorer, {name: columns[name][rows] for name in names}, numbers, ())
 
 
-def attacked(scorer, columns, names, most=60, iterations=20, seed=3):
+def attacked(scorer, columns, names, most=60, iterations=16, seed=3):
     scores = scorer.score({name: columns[name] for name in names})
     hit, passing = np.flatnonzero(scores >= scorer.threshold)[:most], np.flatnonzero(scores < scorer.threshold)
     space = everything_free(scorer, columns, names, hit)

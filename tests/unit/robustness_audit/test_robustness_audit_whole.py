@@ -124,11 +124,26 @@ def test_without_positives_or_a_label_there_is_a_refusal(judge, label, why):
 def test_a_missing_label_or_feature_is_refused(tmp_path):
     columns = normal_rows(rows=300)
     scorer, *_ = logistic(columns, NAMES)
-    with pytest.raises(InputRefused, match="label 'fraud' is missing"):
+    with pytest.raises(Misconfigured, match="label 'fraud', the model's is 'y'"):
         audit(write_rows(tmp_path / "a", columns), scorer, "fraud", ALLOWED, LIMITS)
-    del columns["x3"]
-    with pytest.raises(InputRefused, match="feature 'x3' of the model is missing"):
-        audit(write_rows(tmp_path / "b", columns), scorer, "y", ALLOWED, LIMITS)
+    for name, why in (("y", "label 'y' is missing"), ("x3", "feature 'x3' of the model is missing")):
+        less = {column: values for column, values in columns.items() if column != name}
+        with pytest.raises(InputRefused, match=why):
+            audit(write_rows(tmp_path / name, less), scorer, "y", ALLOWED, LIMITS)
+
+
+def test_a_model_of_categories_alone_and_rows_without_a_label(judge, tmp_path):
+    kinds = np.array(["a", "b", "c"] * 100)
+    columns = {"kind": kinds, "y": [1.0 if kind == "a" else None if kind == "c" else 0.0 for kind in kinds]}
+    features = (Feature("kind", "category", ("a", "b", "c")),)
+    scorer = by_formula(features, lambda held: (held["kind"] == "a").astype(float))
+    text = (
+        "version: 1\nnumbers: {change: immutable}\ncategories: {change: switch, cost: 0.7}\none_hot: []\nfeatures: {}\n"
+    )
+    found = judge(columns, scorer, constraints=constraints_of(tmp_path, text))
+    assert found.positives == found.distances.size == 100
+    assert set(found.distances) == {0.7}
+    assert found.worst[0].switched == ("kind",)
 
 
 def test_few_rows_warn(judge):
