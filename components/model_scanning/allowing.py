@@ -2,14 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import sha256_bytes
-from kfp_custody.components._shared.documents import DocumentFault, parse_yaml, read_document, require_keys
+from kfp_custody.components._shared.documents import DocumentFault, parse_yaml, require_keys
 from kfp_custody.components._shared.errors import Misconfigured
+from kfp_custody.components._shared.named_files import read_named
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9.\-]{0,100}")
@@ -43,14 +42,9 @@ def load_allowed(name_or_path: str) -> Allowed:
     Raises:
         Misconfigured: no such name or file, or the file is not exactly of the documented form.
     """
-    shipped = files("kfp_custody.components.model_scanning.allow")
-    is_path = "/" in name_or_path or "." in name_or_path
-    place = Path(name_or_path) if is_path else Path(str(shipped / f"{name_or_path}.yaml"))
     try:
-        data = read_document(place)
+        data = read_named("kfp_custody.components.model_scanning.allow", name_or_path)
         return _allowed(parse_yaml(data), name_or_path, sha256_bytes(data))
-    except OSError as error:
-        raise _refused(name_or_path, f"it cannot be read ({error.strerror})", codes.FIELDS) from error
     except DocumentFault as error:
         raise _refused(name_or_path, str(error), error.code) from error
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault, parse_yaml, require_keys
 from kfp_custody.components._shared.errors import Misconfigured
+from kfp_custody.components._shared.named_files import read_named
 
 PASSED, WARNED, FAILED, UNKNOWN = "PASSED", "WARNED", "FAILED", "UNKNOWN"
 _FIELDS = {
@@ -107,15 +106,9 @@ def load_limits(name_or_path: str) -> Limits:
     Raises:
         Misconfigured: no such name or file, or the file is not exactly of the documented form.
     """
-    shipped = files("kfp_custody.components.poisoning_screen.thresholds")
-    is_path = "/" in name_or_path or "." in name_or_path
-    place = Path(name_or_path) if is_path else shipped / f"{name_or_path}.yaml"
     try:
-        data = place.read_bytes()
+        data = read_named("kfp_custody.components.poisoning_screen.thresholds", name_or_path)
         return _limits(parse_yaml(data), name_or_path, sha256_bytes(data))
-    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
-        names = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir() if entry.name.endswith(".yaml"))
-        raise _refused(name_or_path, f"it cannot be read; shipped are: {', '.join(names)}") from error
     except DocumentFault as error:
         raise _refused(name_or_path, str(error)) from error
 
