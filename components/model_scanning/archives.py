@@ -31,6 +31,7 @@ _END, _ENTRY, _LOCAL, _END64, _LOCATOR = (
 )
 _ENCRYPTED, _DESCRIPTOR, _KNOWN_FLAGS = 0x1, 0x8, 0x80E
 _STORED, _DEFLATED = 0, 8
+_UNICODE_NAME = 0x7075
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _TAR_BLOCK = 512
 _PAX_HARMLESS = {b"mtime", b"atime", b"ctime", b"uname", b"gname", b"uid", b"gid", b"comment"}
@@ -217,6 +218,7 @@ def _entry(data: View, at: int) -> tuple[Entry, int]:
         raise Blocked("an entry of its directory is malformed or has a comment")
     start = at + _ENTRY.size
     raw, extra = window(data, start, start + names), window(data, start + names, start + names + extras)
+    _require_one_name(extra)
     size, packed, offset = _wide(extra, size, packed, offset)
     name = _name(raw)
     if flags & _ENCRYPTED:
@@ -246,6 +248,16 @@ def _wide(extra: bytes, *values: int) -> list[int]:
     raise Blocked("a 64-bit size is missing")
 
 
+def _require_one_name(extra: bytes) -> None:
+    """Block fields that give a member another name, which some readers go by."""
+    at = 0
+    while at + 4 <= len(extra):
+        number, length = struct.unpack_from("<HH", extra, at)
+        if number == _UNICODE_NAME:
+            raise Blocked("a member has another name in Unicode")
+        at += 4 + length
+
+
 def _name(raw: bytes) -> str:
     name = raw.decode("ascii", "replace")
     if not plain_name(name):
@@ -261,6 +273,7 @@ def _located(data: View, entry: Entry) -> Entry:
     raw, extra = window(data, start, start + names), window(data, start + names, start + names + extras)
     if sign != b"PK\3\4" or raw != entry.name.encode() or (flags, method) != (entry.flags, entry.method):
         raise Blocked(f"{entry.name} has another name or form in its own header than in the directory")
+    _require_one_name(extra)
     later = bool(flags & _DESCRIPTOR)
     if not (later and (crc, packed, size) == (0, 0, 0)):
         if _FULL32 in (packed, size):
@@ -312,11 +325,16 @@ def _content(data: View, entry: Entry, room: Room) -> View:
 
 
 def is_tar(data: View) -> bool:
-    """Tell whether the first block is a tar header by its checksum, which is what readers go by."""
+    """Tell whether the first block is a tar header by its checksum, which is what readers go by.
+
+    Bytes may be summed with or without a sign, and the sum may be written in any way that Python's reader takes.
+    """
     if len(data) < _TAR_BLOCK:
         return False
     block = bytes(data[:_TAR_BLOCK])
-    return any(block) and _octal(block[148:156]) == sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    signed = struct.unpack("148b8x356b", block)
+    sums = (sum(block) - sum(block[148:156]) + 8 * ord(" "), sum(signed) + 8 * ord(" "))
+    return any(block) and _any_number(block[148:156]) in sums
 
 
 def tar_members(data: View, room: Room) -> Iterator[Member]:
@@ -359,6 +377,15 @@ def tar_members(data: View, room: Room) -> Iterator[Member]:
 
 def _itself(data: View) -> View:
     return data
+
+
+def _any_number(field: bytes) -> int | None:
+    if field[0] in (0x80, 0xFF):
+        return int.from_bytes(field[1:], "big") - (1 << 56 if field[0] == 0xFF else 0)
+    try:
+        return int(field.split(b"\0")[0].strip() or b"0", 8)
+    except ValueError:
+        return None
 
 
 def _octal(field: bytes) -> int | None:

@@ -28,6 +28,18 @@ def _of_bytes(args: tuple[Any, ...]) -> bool:
     return not args or (len(args) == 1 and is_bytes) or (is_text and args[1:] in (("latin-1",), ("latin1",)))
 
 
+def _bit_generator(args: tuple[Any, ...]) -> bool:
+    """One of numpy's own, by name or class: numpy calls what it is given."""
+    is_class = bool(args) and isinstance(args[0], Named) and args[0].name.startswith("numpy.random._")
+    return not args or (len(args) == 1 and (isinstance(args[0], str) or is_class))
+
+
+def _random_state(args: tuple[Any, ...]) -> bool:
+    """A bit generator, and perhaps the function that makes one: numpy calls it."""
+    return not args or args[1:] in ((), (Named(_BIT_GENERATOR),))
+
+
+_BIT_GENERATOR = "numpy.random._pickle.__bit_generator_ctor"
 CHECKS: Final[dict[str, Callable[[tuple[Any, ...]], bool]]] = {
     "_codecs.encode": _encode,
     "builtins.bytearray": _of_bytes,
@@ -36,6 +48,9 @@ CHECKS: Final[dict[str, Callable[[tuple[Any, ...]], bool]]] = {
     "numpy._core.multiarray._reconstruct": _empty_array,
     "numpy.core.multiarray._reconstruct": _empty_array,
     DTYPE: dtype_arguments,
+    _BIT_GENERATOR: _bit_generator,
+    "numpy.random._pickle.__generator_ctor": _random_state,
+    "numpy.random._pickle.__randomstate_ctor": _random_state,
 }
 """Full name of what is called -> whether its arguments are acceptable."""
 

@@ -34,7 +34,7 @@ from kfp_custody.components.model_scanning.values import (
     item_size,
 )
 
-_MARKS, _STACK, _MEMO = 10_000, 8_000_000, 16_000_000  # more of each is blocked: memory for it would be the attack
+_MARKS, _STACK, _MEMO = 10_000, 4_000_000, 8_000_000  # more of each is blocked: memory for it would be the attack
 _LINE = 1 << 20  # bytes of a line
 _NAME = 1000  # characters of a text that may become a name
 _REASONS = 1000
@@ -396,6 +396,10 @@ class Machine:
         state, target = self._pop(), self._stack[-1]
         if not isinstance(target, Made):
             raise Denied(f"it sets the state of {_shown(target)}")
+        for part in state if isinstance(state, tuple) else (state,):
+            is_hidden = isinstance(part, Made) and part.by in CONTAINERS["set item"]  # its items were not kept
+            if is_hidden or (isinstance(part, Table) and part.has_hooks):
+                self.deny(f"{_shown(target)} given methods as its state")
         if self._is_fork:
             return
         if target.is_built and target.by in (DTYPE, ARRAY_WRAPPER):

@@ -42,13 +42,19 @@ class Made:
 
 @dataclass(eq=False)
 class Table:
-    """A dictionary; only its first text keys are kept, and `is_whole` says whether that was all."""
+    """A dictionary; only its first text keys are kept, and `is_whole` says whether that was all.
+
+    `has_hooks`: a key is the name of a method that Python calls by itself, such as `__setstate__`.
+    """
 
     items: dict[str, Any] = field(default_factory=dict)
     is_whole: bool = True
+    has_hooks: bool = False
 
     def put(self, key: Any, value: Any) -> None:
         """Set an item."""
+        # A text that was too long to keep is no name of a method.
+        self.has_hooks |= isinstance(key, str) and key.startswith("__")
         if isinstance(key, str) and (key in self.items or len(self.items) < _MOST_KEYS):
             self.items[key] = value
         else:

@@ -1,7 +1,9 @@
 """No malicious file passes, no benign one is refused; nothing is imported or run while they are looked at."""
 
+import io
 import pickle
 import sys
+import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from benign_files import benign_files
-from malicious_files import bombs, dumped, malicious_files
+from malicious_files import bombs, dumped, malicious_files, odd_tars
 
 from kfp_custody.components.model_scanning.allowing import Allowed, load_allowed
-from kfp_custody.components.model_scanning.formats import FAILED, Item, Scanner
+from kfp_custody.components.model_scanning.formats import FAILED, Item, Scanner, format_of
 from kfp_custody.components.model_scanning.scanning import mapped
 
 ALLOWED = load_allowed("default")
@@ -94,11 +96,18 @@ def test_no_benign_file_is_refused(benign: dict[str, bytes], tmp_path: Path, not
 
 
 def test_what_unpacks_to_more_than_the_limit_fails(tmp_path: Path, nothing_runs: None) -> None:
-    narrow = replace(ALLOWED, limits=replace(ALLOWED.limits, expanded=16 << 20))
+    narrow = replace(ALLOWED, limits=replace(ALLOWED.limits, expanded=2 << 20))
     for data in bombs():
         findings = [item.finding for item in scan(data, tmp_path, narrow)]
         assert any("more bytes than the limit" in finding for finding in findings), findings
     assert list(tmp_path.iterdir()) == [], "nothing is left of what was unpacked"
+
+
+def test_whatever_python_opens_as_a_tar_is_seen_as_one() -> None:
+    for data in odd_tars():
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            assert archive.getnames() == ["a.pkl"]
+        assert format_of(memoryview(data)) == "tar"
 
 
 @pytest.mark.parametrize("write", [dumped, lambda array: pickle.dumps(array, 4)], ids=["joblib", "pickle"])
