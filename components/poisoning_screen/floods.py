@@ -12,7 +12,7 @@ from kfp_custody.components.poisoning_screen.rows import Floats
 NAME = "near_duplicates"
 _NEIGHBOURS = 11  # with the row itself; enough to hold a cluster of copies together
 _COLUMNS = 40  # columns at most by which rows are compared: copies are alike in any of them, and more only cost
-_PROBES = 1000  # rows whose nearest neighbour says what distances are usual
+_PROBES = 300  # rows whose nearest neighbour says what distances are usual
 _COMMONEST = 0.1  # a value that more rows have (a zero, mostly) makes rows equal that have little in common
 
 
