@@ -85,9 +85,11 @@ def test_every_yaml_names_images_by_the_digests_of_the_registry(engine: Any, reg
         for executor in pipeline["deploymentSpec"]["executors"].values()
         if "container" in executor
     }
-    assert used == {f"{names[room]}@{pins[image(room)]}" for room in ROOMS if room != "serving"}
-    serving = f"{names['serving']}@{pins[image('serving')]}"
-    assert serving in (out / "manifests/overlays/seldon-v2/server.yaml").read_text()
+    pinned = {room: f"{names[room]}@{pins[image(room)]}" for room in ROOMS}
+    source = (ROOT / "pipelines/fraud_detection/pipeline.yaml").read_text()
+    assert used == {pinned[room] for room in ROOMS if image(room) in source}
+    assert [room for room in ROOMS if pinned[room] not in text] == []
+    assert pinned["serving"] in (out / "manifests/overlays/seldon-v2/server.yaml").read_text()
     # By its digest the registry gives what was pushed.
     one = next(iter(used))
     engine.images.pull(one)
