@@ -7,7 +7,7 @@ from typing import Any
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault, parse_yaml, require_keys
 from kfp_custody.components._shared.errors import Misconfigured
-from kfp_custody.components._shared.named_files import read_named
+from kfp_custody.components._shared.named_files import above_zero, read_named, whole
 
 COLUMN_MEASURES = (
     "ks",
@@ -73,35 +73,22 @@ def _thresholds(document: Any, source: str, sha256: str) -> Thresholds:
         source=source,
         sha256=sha256,
         document=root,
-        bins=_whole(root["bins"], "bins", 2, 100),
-        alpha=_number(root["alpha"], "alpha", 0.5),
-        sample_rows=_whole(root["sample_rows"], "sample_rows", 1, 1_000_000),
+        bins=whole(root["bins"], "bins", 2, 100),
+        alpha=above_zero(root["alpha"], "alpha", 0.5),
+        sample_rows=whole(root["sample_rows"], "sample_rows", 1, 1_000_000),
         column={name: _limit(column[name], f"column.{name}") for name in COLUMN_MEASURES},
         prediction_psi=_limit(prediction["psi"], "prediction.psi"),
-        label_relative_change=_number(label["relative_change"], "label.relative_change", 1e6),
-        drifted_share=_number(dataset["drifted_share"], "dataset.drifted_share", 1.0),
+        label_relative_change=above_zero(label["relative_change"], "label.relative_change", 1e6),
+        drifted_share=above_zero(dataset["drifted_share"], "dataset.drifted_share", 1.0),
     )
 
 
 def _limit(value: Any, where: str) -> Limit:
     entry = require_keys(value, where, ("warn", "drift"))
-    limit = Limit(_number(entry["warn"], f"{where}.warn", 1e6), _number(entry["drift"], f"{where}.drift", 1e6))
+    limit = Limit(above_zero(entry["warn"], f"{where}.warn", 1e6), above_zero(entry["drift"], f"{where}.drift", 1e6))
     if limit.warn > limit.drift:
         raise DocumentFault(f"{where} warns at {limit.warn:g}, above the {limit.drift:g} where it drifts")
     return limit
-
-
-def _number(value: Any, where: str, most: float) -> float:
-    """Return a number in (0, most]; NaN fails both comparisons."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise DocumentFault(f"{where} is no number above 0 and up to {most:g}")
-    return float(value)
-
-
-def _whole(value: Any, where: str, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise DocumentFault(f"{where} is no whole number from {least} to {most}")
-    return value
 
 
 def _refused(source: str, why: str) -> Misconfigured:

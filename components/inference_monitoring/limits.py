@@ -7,7 +7,7 @@ from typing import Any
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault, parse_yaml, require_keys
 from kfp_custody.components._shared.errors import Misconfigured
-from kfp_custody.components._shared.named_files import read_named
+from kfp_custody.components._shared.named_files import above_zero, read_named, whole
 
 PASSED, WARNED, FAILED = "PASSED", "WARNED", "FAILED"
 MEASURES = (
@@ -112,25 +112,25 @@ def _limits(document: Any, source: str, sha256: str) -> Limits:
         source=source,
         sha256=sha256,
         document=root,
-        alpha=_number(root["alpha"], "alpha", 0.5),
+        alpha=above_zero(root["alpha"], "alpha", 0.5),
         must_judge=tuple(names),
         measures={name: _limit(root[name], name) for name in MEASURES},
-        drifted_share=_number(root["drifted_share"], "drifted_share", 1.0),
+        drifted_share=above_zero(root["drifted_share"], "drifted_share", 1.0),
         near_duplicates=NearDuplicates(
             near["result"],
-            _whole(near["history"], "near_duplicates.history", 10, 5000),
-            _number(near["quantile"], "near_duplicates.quantile", 0.1),
-            _number(near["alpha"], "near_duplicates.alpha", 0.01),
-            _number(near["share"], "near_duplicates.share", 1.0),
-            _whole(near["queries"], "near_duplicates.queries", 2),
+            whole(near["history"], "near_duplicates.history", 10, 5000),
+            above_zero(near["quantile"], "near_duplicates.quantile", 0.1),
+            above_zero(near["alpha"], "near_duplicates.alpha", 0.01),
+            above_zero(near["share"], "near_duplicates.share", 1.0),
+            whole(near["queries"], "near_duplicates.queries", 2),
         ),
         budget=_count(clients, "budget", "rows_per_hour"),
         out_of_distribution=Outliers(
             far["result"],
-            _number(far["tail"], "out_of_distribution.tail", 0.1),
-            _number(far["alpha"], "out_of_distribution.alpha", 0.01),
-            _number(far["share"], "out_of_distribution.share", 1.0),
-            _whole(far["queries"], "out_of_distribution.queries", 2),
+            above_zero(far["tail"], "out_of_distribution.tail", 0.1),
+            above_zero(far["alpha"], "out_of_distribution.alpha", 0.01),
+            above_zero(far["share"], "out_of_distribution.share", 1.0),
+            whole(far["queries"], "out_of_distribution.queries", 2),
         ),
         unauthorised=_count(clients, "unauthorised", "attempts"),
         probing=_count(clients, "probing", "attempts"),
@@ -146,28 +146,15 @@ def _entry(clients: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> Mapp
 
 def _count(clients: Mapping[str, Any], name: str, key: str) -> Count:
     entry = _entry(clients, name, (key,))
-    return Count(entry["result"], _whole(entry[key], f"{name}.{key}", 1))
+    return Count(entry["result"], whole(entry[key], f"{name}.{key}", 1))
 
 
 def _limit(value: Any, where: str) -> Limit:
     entry = require_keys(value, where, ("warn", "fail"))
-    limit = Limit(_number(entry["warn"], f"{where}.warn", _MOST), _number(entry["fail"], f"{where}.fail", _MOST))
+    limit = Limit(above_zero(entry["warn"], f"{where}.warn", _MOST), above_zero(entry["fail"], f"{where}.fail", _MOST))
     if limit.warn > limit.fail:
         raise DocumentFault(f"{where} warns at {limit.warn:g}, above the {limit.fail:g} where it fails")
     return limit
-
-
-def _number(value: Any, where: str, most: float) -> float:
-    """Return a number in (0, most]; NaN fails both comparisons."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise DocumentFault(f"{where} is no number above 0 and up to {most:g}")
-    return float(value)
-
-
-def _whole(value: Any, where: str, least: int, most: int = 1_000_000_000) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise DocumentFault(f"{where} is no whole number from {least} to {most}")
-    return value
 
 
 def _refused(source: str, why: str) -> Misconfigured:

@@ -5,6 +5,7 @@ A quantile is then off by at most half a bin: a quarter percent of a duration, 0
 """
 
 import math
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Sequence
 
@@ -20,7 +21,7 @@ PROBABILITIES = 10_000
 _BUFFER = 1 << 16
 
 
-class Histogram:
+class Histogram(ABC):
     """Counts of values in bins."""
 
     def __init__(self, bins: int) -> None:
@@ -55,11 +56,13 @@ class Histogram:
     def _count(self, values: Floats) -> None:
         self.counts += np.bincount(self._bins(values), minlength=self.counts.size)
 
+    @abstractmethod
     def _bins(self, values: Floats) -> NDArray[np.int64]:
-        raise NotImplementedError
+        """Return the bin of each value."""
 
+    @abstractmethod
     def _value(self, place: int) -> float:
-        raise NotImplementedError
+        """Return the middle of a bin."""
 
 
 class Durations(Histogram):

@@ -8,7 +8,7 @@ from kfp_custody.components._shared import codes
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault, parse_yaml, require_keys
 from kfp_custody.components._shared.errors import Misconfigured
-from kfp_custody.components._shared.named_files import read_named
+from kfp_custody.components._shared.named_files import read_named, whole
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9.\-]{0,100}")
@@ -64,9 +64,9 @@ def _allowed(document: Any, source: str, sha256: str) -> Allowed:
         types=types,
         onnx_domains=_names(root["onnx_domains"], "onnx_domains", _DOMAIN),
         limits=Limits(
-            _whole(limits["depth"], "limits.depth", 16),
-            _whole(limits["members"], "limits.members", 1_000_000),
-            _whole(limits["expanded_mib"], "limits.expanded_mib", 1024 * 1024) * _MEBIBYTE,
+            whole(limits["depth"], "limits.depth", 1, 16),
+            whole(limits["members"], "limits.members", 1, 1_000_000),
+            whole(limits["expanded_mib"], "limits.expanded_mib", 1, 1024 * 1024) * _MEBIBYTE,
         ),
     )
 
@@ -77,12 +77,6 @@ def _names(value: Any, where: str, form: re.Pattern[str]) -> frozenset[str]:
     if len(set(value)) != len(value):
         raise DocumentFault(f"{where} has a name twice", codes.NAME_TWICE)
     return frozenset(value)
-
-
-def _whole(value: Any, where: str, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise DocumentFault(f"{where} is no whole number from 1 to {most}")
-    return value
 
 
 def _refused(source: str, why: str, code: str) -> Misconfigured:

@@ -7,7 +7,7 @@ from typing import Any
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault, parse_yaml, require_keys
 from kfp_custody.components._shared.errors import Misconfigured
-from kfp_custody.components._shared.named_files import read_named
+from kfp_custody.components._shared.named_files import above_zero, read_named, whole
 
 PASSED, WARNED, FAILED, UNKNOWN = "PASSED", "WARNED", "FAILED", "UNKNOWN"
 _FIELDS = {
@@ -124,47 +124,47 @@ def _limits(document: Any, source: str, sha256: str) -> Limits:
     if labels["engine"] not in ENGINES:
         raise DocumentFault(f"label_errors.engine is none of {', '.join(ENGINES)}")
     share = require_keys(labels["share"], "label_errors.share", ("warn", "fail"))
-    warn, fail = (_number(share[name], f"label_errors.share.{name}", 1.0) for name in ("warn", "fail"))
+    warn, fail = (above_zero(share[name], f"label_errors.share.{name}", 1.0) for name in ("warn", "fail"))
     if warn > fail:
         raise DocumentFault(f"label_errors.share warns at {warn:g}, above the {fail:g} where it fails")
     return Limits(
         source=source,
         sha256=sha256,
         document=root,
-        rows=_whole(root["rows"], "rows", 1000, 5_000_000),
-        suspects=_whole(root["suspects"], "suspects", 1, 1_000_000),
+        rows=whole(root["rows"], "rows", 1000, 5_000_000),
+        suspects=whole(root["suspects"], "suspects", 1, 1_000_000),
         must_judge=tuple(names),
         label_errors=LabelErrors(
             labels["engine"],
-            _whole(labels["folds"], "label_errors.folds", 2, 20),
-            _number(labels["confidence"], "label_errors.confidence", 1.0),
+            whole(labels["folds"], "label_errors.folds", 2, 20),
+            above_zero(labels["confidence"], "label_errors.confidence", 1.0),
             warn,
             fail,
         ),
         trusted_disagreement=Disagreement(
             trusted["result"],
-            _number(trusted["confidence"], "trusted_disagreement.confidence", 1.0),
-            _number(trusted["alpha"], "trusted_disagreement.alpha", 0.05),
-            _number(trusted["overconfidence"], "trusted_disagreement.overconfidence", 100.0),
+            above_zero(trusted["confidence"], "trusted_disagreement.confidence", 1.0),
+            above_zero(trusted["alpha"], "trusted_disagreement.alpha", 0.05),
+            above_zero(trusted["overconfidence"], "trusted_disagreement.overconfidence", 100.0),
         ),
-        base_rate=BaseRate(rate["result"], _number(rate["z"], "base_rate.z", 1000.0)),
+        base_rate=BaseRate(rate["result"], above_zero(rate["z"], "base_rate.z", 1000.0)),
         near_duplicates=NearDuplicates(
             near["result"],
-            _number(near["distance"], "near_duplicates.distance", 1.0),
-            _whole(near["rows"], "near_duplicates.rows", 2),
-            _whole(near["columns"], "near_duplicates.columns", 1, 1000),
+            above_zero(near["distance"], "near_duplicates.distance", 1.0),
+            whole(near["rows"], "near_duplicates.rows", 2),
+            whole(near["columns"], "near_duplicates.columns", 1, 1000),
         ),
         repeated_values=RepeatedValues(
             repeated["result"],
-            _whole(repeated["repeats"], "repeated_values.repeats", 2),
-            _number(repeated["lift"], "repeated_values.lift", 1.0),
-            _number(repeated["alpha"], "repeated_values.alpha", 0.05),
+            whole(repeated["repeats"], "repeated_values.repeats", 2),
+            above_zero(repeated["lift"], "repeated_values.lift", 1.0),
+            above_zero(repeated["alpha"], "repeated_values.alpha", 0.05),
         ),
         rules=Rules(
             rules["result"],
-            _whole(rules["rows"], "rules.rows", 2),
-            _number(rules["excess"], "rules.excess", 1.0),
-            _number(rules["alpha"], "rules.alpha", 0.05),
+            whole(rules["rows"], "rules.rows", 2),
+            above_zero(rules["excess"], "rules.excess", 1.0),
+            above_zero(rules["alpha"], "rules.alpha", 0.05),
         ),
     )
 
@@ -174,19 +174,6 @@ def _entry(root: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if "result" in entry and entry["result"] not in (WARNED, FAILED):
         raise DocumentFault(f"{name}.result is neither WARNED nor FAILED")
     return entry
-
-
-def _number(value: Any, where: str, most: float) -> float:
-    """Return a number in (0, most]; NaN fails both comparisons."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise DocumentFault(f"{where} is no number above 0 and up to {most:g}")
-    return float(value)
-
-
-def _whole(value: Any, where: str, least: int, most: int = 1_000_000_000) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise DocumentFault(f"{where} is no whole number from {least} to {most}")
-    return value
 
 
 def _refused(source: str, why: str) -> Misconfigured:

@@ -7,7 +7,7 @@ from typing import Any
 from kfp_custody.components._shared.digests import sha256_bytes
 from kfp_custody.components._shared.documents import DocumentFault, parse_yaml, require_keys
 from kfp_custody.components._shared.errors import Misconfigured
-from kfp_custody.components._shared.named_files import read_named
+from kfp_custody.components._shared.named_files import read_named, whole
 
 DISTANCES = (0.25, 0.5, 1.0, 2.0)  # standard deviations at which the curve is told
 
@@ -62,10 +62,10 @@ def _limits(document: Any, source: str, sha256: str) -> Limits:
     return Limits(
         source=source,
         sha256=sha256,
-        seed=_whole(root["seed"], "seed", 0, 2**63 - 1),
-        rows=_whole(root["rows"], "rows", 1, 5_000),
-        least_rows=_whole(root["least_rows"], "least_rows", 1, 5_000),
-        iterations=_whole(root["iterations"], "iterations", 1, 200),
+        seed=whole(root["seed"], "seed", 0, 2**63 - 1),
+        rows=whole(root["rows"], "rows", 1, 5_000),
+        least_rows=whole(root["least_rows"], "least_rows", 1, 5_000),
+        iterations=whole(root["iterations"], "iterations", 1, 200),
         still_detected={float(far): _limit(entry, f"still_detected.{far:g}", 1.0) for far, entry in shares.items()},
         median_distance=_limit(root["median_distance"], "median_distance", 100.0),
     )
@@ -84,12 +84,6 @@ def _number(value: Any, where: str, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise DocumentFault(f"{where} is no number from 0 to {most:g}")
     return float(value)
-
-
-def _whole(value: Any, where: str, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise DocumentFault(f"{where} is no whole number from {least} to {most}")
-    return value
 
 
 def _refused(source: str, why: str) -> Misconfigured:

@@ -123,13 +123,6 @@ class Cluster(Objects):
         group, _, plural, _ = KINDS[kind]
         return f"kubectl get {plural}.{group} {name} -o yaml"
 
-    def discard(self, kind: str, name: str, because: CustodyError) -> None:
-        """Delete what a failed change made; when that fails too, say so in the refusal that led here."""
-        try:
-            self.delete(kind, name)
-        except CustodyError as error:
-            because.evidence += f"; it could not be deleted: {error.what}"
-
     def await_ready(self, kind: str, name: str, deadline: float, condition: str = "Ready", hint: str = "") -> None:
         """Wait for a condition.
 
